@@ -1,0 +1,33 @@
+# `make` alone lists what there is. Every target sets itself up; none needs another to have run.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint types unit docs crash bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+$(READY): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+test: lint types unit  ## run every check: format, lint, floors, types, tests, docs
+
+lint: $(READY)  ## format, style and floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+types: $(READY)  ## mypy and pyright, strict
+	$(BIN)/mypy
+	$(BIN)/basedpyright
+
+unit: $(READY)  ## the tests, with the README's and the docs' code
+	$(BIN)/python -m pytest -n 2
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.db demo.db-*

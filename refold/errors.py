@@ -1,0 +1,173 @@
+"""Every error that Refold raises, on one page.
+
+    RefoldError
+    ├── WiringError            the program is put together wrongly; raised before it runs
+    │   └── MissingCapability  the store cannot do what the program asks of it
+    ├── Rejected               the domain says no; subclass it for each reason
+    ├── Conflict               an append condition did not hold
+    ├── InvalidEvent           an event or query that no log may hold or answer
+    │   └── TooLarge           … because it is over a stated limit
+    ├── UnreadableEvent        the log holds an event that this program cannot read
+    │   ├── UnknownEvent       … of a type or version that it does not know
+    │   └── UndecodableEvent   … whose data does not fit its type
+    ├── AppendIdReused         an append id came again with other events
+    ├── PositionAhead          a position beyond the head: it belongs to another log
+    ├── SubscriptionFailed     a projection or process stopped at an event
+    ├── WaitTimeout            a view did not reach a position in time
+    └── StoreError             the storage said no
+        ├── StoreBusy          another program holds the file
+        ├── StoreFull          no space left
+        ├── StoreReadOnly      the file or its folder cannot be written
+        ├── StoreClosed        used after it was closed
+        ├── StoreDamaged       the file is damaged, or the disk failed
+        ├── NotAStore          the file or address is not a Refold log
+        ├── StoreTooNew        written by a newer Refold
+        └── UnsafeDriver       a driver version known to lose data
+
+The docstring of a class is its message where none is given; `code` is stable and safe to match on.
+"""
+
+import inspect
+from typing import Any, ClassVar
+
+
+class RefoldError(Exception):
+    """Something in Refold went wrong."""
+
+    code: ClassVar[str] = "REFOLD"
+
+    def __init__(self, message: str | None = None, **data: Any) -> None:
+        super().__init__(message or (inspect.getdoc(type(self)) or type(self).__name__).split("\n\n")[0])
+        self.data = data
+
+
+class WiringError(RefoldError):
+    """The program is put together wrongly."""
+
+    code = "WIRING"
+
+
+class MissingCapability(WiringError):
+    """The store cannot do what the program asks of it."""
+
+    code = "MISSING_CAPABILITY"
+
+
+class Rejected(RefoldError):
+    """The command was refused by the domain."""
+
+    code = "REJECTED"
+
+
+class Conflict(RefoldError):
+    """Events that the decision did not see were appended in the meantime."""
+
+    code = "CONFLICT"
+
+
+class InvalidEvent(RefoldError):
+    """No log may hold this event."""
+
+    code = "INVALID_EVENT"
+
+
+class TooLarge(InvalidEvent):
+    """Over a stated limit; nothing was written."""
+
+    code = "TOO_LARGE"
+
+
+class UnreadableEvent(RefoldError):
+    """The log holds an event that this program cannot read."""
+
+    code = "UNREADABLE_EVENT"
+
+
+class UnknownEvent(UnreadableEvent):
+    """The log holds an event of a type or version that this program does not know."""
+
+    code = "UNKNOWN_EVENT"
+
+
+class UndecodableEvent(UnreadableEvent):
+    """The log holds an event whose data does not fit its type."""
+
+    code = "UNDECODABLE_EVENT"
+
+
+class AppendIdReused(RefoldError):
+    """This append id was used before, with other events; nothing was written."""
+
+    code = "APPEND_ID_REUSED"
+
+
+class PositionAhead(RefoldError):
+    """This position is beyond the head of the log: it was taken from another log, or the log was restored."""
+
+    code = "POSITION_AHEAD"
+
+
+class SubscriptionFailed(RefoldError):
+    """A projection or process stopped at an event that it could not handle."""
+
+    code = "SUBSCRIPTION_FAILED"
+
+
+class WaitTimeout(RefoldError):
+    """The position was not reached in time."""
+
+    code = "WAIT_TIMEOUT"
+
+
+class StoreError(RefoldError):
+    """The store could not do its work."""
+
+    code = "STORE"
+
+
+class StoreBusy(StoreError):
+    """Another program holds the store's file locked; nothing was written. Close it, or try again."""
+
+    code = "STORE_BUSY"
+
+
+class StoreFull(StoreError):
+    """No space is left for the store; nothing was written. Free some and try again: the store stays usable."""
+
+    code = "STORE_FULL"
+
+
+class StoreReadOnly(StoreError):
+    """The store's file or folder cannot be written; nothing was written."""
+
+    code = "STORE_READ_ONLY"
+
+
+class StoreClosed(StoreError):
+    """The store was used after it was closed, or before it was opened."""
+
+    code = "STORE_CLOSED"
+
+
+class StoreDamaged(StoreError):
+    """The store's file is damaged, or its disk failed. Stop, and restore from a backup."""
+
+    code = "STORE_DAMAGED"
+
+
+class NotAStore(StoreError):
+    """This file or address does not hold a Refold log."""
+
+    code = "NOT_A_STORE"
+
+
+class StoreTooNew(StoreError):
+    """This store was written by a newer Refold. Upgrade Refold to open it."""
+
+    code = "STORE_TOO_NEW"
+
+
+class UnsafeDriver(StoreError):
+    """This version of the database driver is known to lose data."""
+
+    code = "UNSAFE_DRIVER"

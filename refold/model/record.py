@@ -1,0 +1,60 @@
+"""An event on its way into the log, in the log, and out of it again."""
+
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from msgspec import Struct, field
+
+E = TypeVar("E", covariant=True)
+
+
+class NewEvent(Struct, frozen=True):
+    """An event encoded for the log; `data` and `metadata` are opaque to the store."""
+
+    type: str
+    data: bytes = b"{}"
+    tags: tuple[str, ...] = ()
+    version: int = 1
+    metadata: bytes = b""
+
+
+class StoredEvent(Struct, frozen=True):
+    """An encoded event as the log holds it; `recorded_at` is the store's own time, in UTC."""
+
+    position: int
+    recorded_at: datetime
+    type: str
+    version: int
+    tags: tuple[str, ...]
+    data: bytes
+    metadata: bytes
+
+
+class Metadata(Struct, frozen=True, omit_defaults=True):
+    """Who, when and why: what is known about an event beside its content.
+
+    `occurred_at` is the world's time, with a zone. It is left out when the event was recorded as it happened;
+    what reads an event from the log finds `recorded_at` there instead.
+    """
+
+    event_id: str = ""
+    correlation_id: str = ""
+    causation_id: str = ""
+    actor: str = ""
+    occurred_at: datetime | None = None
+    extra: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+class Recorded(Struct, Generic[E], frozen=True):
+    """A decoded event with its place in the log; `metadata.occurred_at` is always set."""
+
+    position: int
+    recorded_at: datetime
+    event: E
+    metadata: Metadata
+    tags: tuple[str, ...] = ()
+
+    @property
+    def occurred_at(self) -> datetime:
+        """When it happened in the world, in the zone that was given."""
+        return self.metadata.occurred_at or self.recorded_at

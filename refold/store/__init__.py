@@ -1,0 +1,1 @@
+"""The log: one port, one file for each backend."""
