@@ -102,7 +102,7 @@ class Store(Protocol):
         The read sees the log as it was at its start, whatever is appended meanwhile, and holds no more than a page.
         It yields at least one page, an empty one if nothing matches; the last page's `upto` is where the read ends:
         the head, or `upto` if that is lower, or the last event's position if `limit` cut it short (going backwards,
-        where it began). `limit` counts matching events; 0 gives none.
+        where it began). `limit` counts matching events; 0 gives none, and so an `upto` of `after`.
         """
         ...
 

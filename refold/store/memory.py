@@ -94,7 +94,7 @@ class MemoryStore:
             hits.reverse()
         if limit is not None and limit < len(hits):
             hits = hits[:limit]
-            end = hits[-1].position if hits and not backwards else end
+            end = end if backwards else hits[-1].position if hits else after
         for start in range(0, max(len(hits), 1), PAGE):
             rows = hits[start : start + PAGE]
             done = start + PAGE >= len(hits)

@@ -1,0 +1,199 @@
+"""Appending in groups: the appends of many callers, checked one by one, written as a few large statements."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import Any
+
+import apsw
+import msgspec
+from msgspec import Struct
+
+from refold.errors import AppendIdReused, Conflict, PositionAhead, RefoldError
+from refold.model.query import AppendCondition
+from refold.model.record import NewEvent
+from refold.store.api import Appended, Clock, digest
+from refold.store.sqlite import select
+from refold.store.sqlite.recent import Recent
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+TAGS_REMEMBERED = 200_000
+FORGET = 500
+"""After so many new append ids, up to twice as many that are past the retention window are forgotten."""
+CHUNKS = (128, 16, 4, 1)
+"""How many rows one statement inserts; few sizes, so that SQLite compiles each statement once."""
+
+HEAD = "SELECT position, recorded_at FROM event ORDER BY position DESC LIMIT 1"
+KNOWN_IDS = """
+SELECT append_id, digest, first, last FROM append JOIN event ON position = last
+WHERE append_id IN (SELECT value FROM json_each(?)) AND recorded_at >= ?"""
+KNOWN_TAGS = "SELECT name, tag_id FROM tag WHERE name IN (SELECT value FROM json_each(?))"
+NEW_TYPE = "INSERT INTO event_type (name) VALUES (?) RETURNING type_id"
+FORGET_IDS = """
+DELETE FROM append WHERE append_id IN (
+    SELECT append_id FROM (SELECT append_id, last FROM append INDEXED BY append_by_last ORDER BY last LIMIT ?)
+    JOIN event ON position = last WHERE recorded_at < ?)"""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Append(Struct):
+    """A checked batch that waits for its turn."""
+
+    events: list[NewEvent]
+    conditions: Sequence[AppendCondition]
+    append_id: str | None
+
+
+class Known(Struct):
+    """An append that is remembered by its id."""
+
+    digest: bytes
+    result: Appended
+
+
+class _Rows(Struct):
+    """What one group will insert, column by column and row after row."""
+
+    events: list[tuple[Any, ...]] = msgspec.field(default_factory=list[tuple[Any, ...]])
+    tags: list[tuple[str, int, int]] = msgspec.field(default_factory=list[tuple[str, int, int]])
+    appends: list[tuple[Any, ...]] = msgspec.field(default_factory=list[tuple[Any, ...]])
+
+
+class Appends:
+    """Writes groups of appends; what it remembers between them is lost when one is not committed."""
+
+    def __init__(self, clock: Clock, retention: timedelta) -> None:
+        self._clock = clock
+        self._retention = retention
+        self._recent = Recent()
+        self._types: dict[str, int] = {}
+        self._tags: dict[str, int] = {}
+        self._ids_since_forgetting = 0
+
+    def run(self, connection: apsw.Connection, items: Sequence[Append]) -> list[object]:
+        """Append each batch whose conditions hold; the others fail alone."""
+        head, last_time = head_of(connection)
+        if head != self._recent.head:  # another process has appended
+            self._recent = Recent(head)
+            self._types = dict(connection.execute("SELECT name, type_id FROM event_type"))
+        recorded_at = max((self._clock() - EPOCH) // MICROSECOND, last_time)
+        known = self.recall(connection, [item.append_id for item in items if item.append_id is not None])
+        rows = _Rows()
+        results: list[object] = []
+        for item in items:
+            try:
+                results.append(self._append(connection, item, known, recorded_at, rows))
+            except RefoldError as error:
+                results.append(error)
+        self._insert(connection, rows)
+        return results
+
+    def settled(self, *, committed: bool) -> None:
+        """Forget everything if the last group was not committed."""
+        if not committed:
+            self._recent = Recent(-1)
+            self._types = {}
+            self._tags = {}
+        elif len(self._tags) > TAGS_REMEMBERED:
+            self._tags = {}
+
+    def recall(self, connection: apsw.Connection, append_ids: list[str]) -> dict[str, Known]:
+        """Return the appends that are remembered under these ids."""
+        if not append_ids:
+            return {}
+        oldest = (self._clock() - self._retention - EPOCH) // MICROSECOND
+        rows = connection.execute(KNOWN_IDS, (_encode(append_ids), oldest))
+        return {append_id: Known(digest, Appended(first, last)) for append_id, digest, first, last in rows}
+
+    def _append(
+        self, connection: apsw.Connection, item: Append, known: dict[str, Known], recorded_at: int, rows: _Rows
+    ) -> Appended:
+        recent = self._recent
+        batch_digest = b""
+        if item.append_id is not None:
+            batch_digest = digest(item.events)
+            if before := known.get(item.append_id):
+                if before.digest != batch_digest:
+                    raise AppendIdReused(f"the append id {item.append_id!r} was used before, with other events")
+                return before.result
+        for condition in item.conditions:
+            self._check(connection, condition)
+        first = recent.head + 1
+        for position, event in enumerate(item.events, first):
+            type_id = self._types.get(event.type) or self._add_type(connection, event.type)
+            rows.events.append(
+                (position, recorded_at, type_id, event.version, _encode(event.tags), event.data, event.metadata)
+            )
+            rows.tags += [(tag, position, type_id) for tag in event.tags]
+            recent.add(position, event.type, event.tags)
+        result = Appended(first, recent.head)
+        if item.append_id is not None:
+            rows.appends.append((item.append_id, batch_digest, result.first, result.last))
+            known[item.append_id] = Known(batch_digest, result)
+        return result
+
+    def _check(self, connection: apsw.Connection, condition: AppendCondition) -> None:
+        recent = self._recent
+        after = condition.after
+        if after > recent.head:
+            raise PositionAhead(f"the condition is after {after}, but the head is {recent.head}")
+        found = recent.match(condition.fail_if_match, after)
+        if found is None and after < recent.floor:
+            below = select.Range(after, recent.floor)
+            found = select.first_match(connection, self._types, condition.fail_if_match, below)
+        if found is not None:
+            raise Conflict(f"position {found} matches the condition", position=found)
+
+    def _add_type(self, connection: apsw.Connection, name: str) -> int:
+        self._types[name] = type_id = int(connection.execute(NEW_TYPE, (name,)).get)
+        return type_id
+
+    def _insert(self, connection: apsw.Connection, rows: _Rows) -> None:
+        if not rows.events:
+            return
+        tag_ids = self._tag_ids(connection, rows.tags)
+        _insert(connection, "event", rows.events)
+        _insert(connection, "event_tag", sorted((tag_ids[name], at, type_id) for name, at, type_id in rows.tags))
+        _insert(connection, "append", rows.appends)
+        self._ids_since_forgetting += len(rows.appends)
+        if self._ids_since_forgetting >= FORGET:
+            oldest = (self._clock() - self._retention - EPOCH) // MICROSECOND
+            connection.execute(FORGET_IDS, (2 * self._ids_since_forgetting, oldest))
+            self._ids_since_forgetting = 0
+
+    def _tag_ids(self, connection: apsw.Connection, tags: Iterable[tuple[str, int, int]]) -> dict[str, int]:
+        """Return the id of each tag, giving new ones theirs: made of the first position that used it."""
+        ids = self._tags
+        wanted = {name: position for name, position, _ in reversed(list(tags)) if name not in ids}
+        if wanted:
+            ids.update(connection.execute(KNOWN_TAGS, (_encode(list(wanted)),)))
+            used: dict[int, int] = {}
+            new: list[tuple[str, int]] = []
+            for name, position in wanted.items():
+                if name not in ids:
+                    nth = used[position] = used.get(position, -1) + 1
+                    new.append((name, position << 8 | nth))
+            ids.update(new)
+            _insert(connection, "tag", sorted(new))
+        return ids
+
+
+def head_of(connection: apsw.Connection) -> tuple[int, int]:
+    """Return the last position and its time in microseconds, or zeros."""
+    row = connection.execute(HEAD).fetchone()
+    return (row[0], row[1]) if row else (0, 0)
+
+
+def _insert(connection: apsw.Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert whole rows, many to a statement: each statement costs a struggle for the interpreter's lock."""
+    start = 0
+    for size in CHUNKS:
+        while len(rows) - start >= size:
+            row = "(" + ", ".join("?" * len(rows[0])) + ")"
+            connection.execute(
+                f"INSERT OR REPLACE INTO {table} VALUES {', '.join([row] * size)}",  # noqa: S608 - our own names
+                list(chain.from_iterable(rows[start : start + size])),
+            )
+            start += size
