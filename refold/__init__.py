@@ -1,3 +1,57 @@
 """Refold: record what happened, and refold it into any view, at any time."""
 
+from refold.app import App
+from refold.errors import (
+    Conflict,
+    InvalidEvent,
+    InvalidQuery,
+    RefoldError,
+    Rejected,
+    StoreError,
+    SubscriptionFailed,
+    UnreadableEvent,
+    WaitTimeout,
+    WiringError,
+)
+from refold.model.handler import Of, Reader, Unguarded
+from refold.model.message import Command, Event, stored_as
+from refold.model.query import AppendCondition, Query, QueryItem
+from refold.model.record import Metadata, NewEvent, Recorded, StoredEvent
+from refold.model.state import Singleton, State
+from refold.model.tag import Tag
+from refold.runtime.look import View
+from refold.store.open import open_store
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "App",
+    "AppendCondition",
+    "Command",
+    "Conflict",
+    "Event",
+    "InvalidEvent",
+    "InvalidQuery",
+    "Metadata",
+    "NewEvent",
+    "Of",
+    "Query",
+    "QueryItem",
+    "Reader",
+    "Recorded",
+    "RefoldError",
+    "Rejected",
+    "Singleton",
+    "State",
+    "StoreError",
+    "StoredEvent",
+    "SubscriptionFailed",
+    "Tag",
+    "Unguarded",
+    "UnreadableEvent",
+    "View",
+    "WaitTimeout",
+    "WiringError",
+    "open_store",
+    "stored_as",
+]

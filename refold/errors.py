@@ -5,7 +5,8 @@
     │   └── MissingCapability  the store cannot do what the program asks of it
     ├── Rejected               the domain says no; subclass it for each reason
     ├── Conflict               an append condition did not hold
-    ├── InvalidEvent           an event or query that no log may hold or answer
+    ├── InvalidQuery           a query, filter or order that makes no sense
+    ├── InvalidEvent           an event that no log may hold
     │   └── TooLarge           … because it is over a stated limit
     ├── UnreadableEvent        the log holds an event that this program cannot read
     │   ├── UnknownEvent       … of a type or version that it does not know
@@ -63,6 +64,12 @@ class Conflict(RefoldError):
     """Events that the decision did not see were appended in the meantime."""
 
     code = "CONFLICT"
+
+
+class InvalidQuery(RefoldError):
+    """This query makes no sense."""
+
+    code = "INVALID_QUERY"
 
 
 class InvalidEvent(RefoldError):

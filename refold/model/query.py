@@ -6,7 +6,7 @@ from typing import Self
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from refold.errors import InvalidEvent
+from refold.errors import InvalidQuery
 
 
 class QueryItem(Struct, frozen=True):
@@ -17,11 +17,11 @@ class QueryItem(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if isinstance(self.types, str) or isinstance(self.tags, str):
-            raise InvalidEvent(f"types and tags are collections of strings: write types=({self.types!r},)")
+            raise InvalidQuery(f"types and tags are collections of strings: write types=({self.types!r},)")
         force_setattr(self, "types", tuple(sorted(set(self.types))))
         force_setattr(self, "tags", tuple(sorted(set(self.tags))))
         if not self.types and not self.tags:
-            raise InvalidEvent("a query item needs types or tags; a Query() without items means all events")
+            raise InvalidQuery("a query item needs types or tags; a Query() without items means all events")
 
     def matches(self, type: str, tags: Collection[str]) -> bool:
         """Tell whether an event of this type, with these tags, is meant."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import chain
 from typing import Any
 
 import apsw
@@ -14,6 +13,7 @@ from refold.model.query import AppendCondition
 from refold.model.record import NewEvent
 from refold.store.api import Appended, Clock, digest
 from refold.store.sqlite import select
+from refold.store.sqlite.insert import insert
 from refold.store.sqlite.recent import Recent
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -21,8 +21,6 @@ MICROSECOND = timedelta(microseconds=1)
 TAGS_REMEMBERED = 200_000
 FORGET = 500
 """After so many new append ids, up to twice as many that are past the retention window are forgotten."""
-CHUNKS = (128, 16, 4, 1)
-"""How many rows one statement inserts; few sizes, so that SQLite compiles each statement once."""
 
 HEAD = "SELECT position, recorded_at FROM event ORDER BY position DESC LIMIT 1"
 KNOWN_IDS = """
@@ -154,9 +152,12 @@ class Appends:
         if not rows.events:
             return
         tag_ids = self._tag_ids(connection, rows.tags)
-        _insert(connection, "event", rows.events)
-        _insert(connection, "event_tag", sorted((tag_ids[name], at, type_id) for name, at, type_id in rows.tags))
-        _insert(connection, "append", rows.appends)
+        insert(connection, "INSERT INTO event", rows.events)
+        insert(
+            connection, "INSERT INTO event_tag", sorted((tag_ids[name], at, type_id) for name, at, type_id in rows.tags)
+        )
+        # One that was remembered but is past the window may still be there.
+        insert(connection, "INSERT OR REPLACE INTO append", rows.appends)
         self._ids_since_forgetting += len(rows.appends)
         if self._ids_since_forgetting >= FORGET:
             oldest = (self._clock() - self._retention - EPOCH) // MICROSECOND
@@ -176,7 +177,7 @@ class Appends:
                     nth = used[position] = used.get(position, -1) + 1
                     new.append((name, position << 8 | nth))
             ids.update(new)
-            _insert(connection, "tag", sorted(new))
+            insert(connection, "INSERT INTO tag", sorted(new))
         return ids
 
 
@@ -184,16 +185,3 @@ def head_of(connection: apsw.Connection) -> tuple[int, int]:
     """Return the last position and its time in microseconds, or zeros."""
     row = connection.execute(HEAD).fetchone()
     return (row[0], row[1]) if row else (0, 0)
-
-
-def _insert(connection: apsw.Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert whole rows, many to a statement: each statement costs a struggle for the interpreter's lock."""
-    start = 0
-    for size in CHUNKS:
-        while len(rows) - start >= size:
-            row = "(" + ", ".join("?" * len(rows[0])) + ")"
-            connection.execute(
-                f"INSERT OR REPLACE INTO {table} VALUES {', '.join([row] * size)}",  # noqa: S608 - our own names
-                list(chain.from_iterable(rows[start : start + size])),
-            )
-            start += size

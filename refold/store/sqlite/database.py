@@ -1,4 +1,4 @@
-"""One SQLite file: opening it safely, one thread that writes to it, and connections that read.
+"""One SQLite file: one thread that writes to it, and connections that read.
 
 All writes of a process go through one thread, which takes whatever has queued up, runs it in one transaction and
 commits once: the disk is asked for durability once for many callers. Reads run on the caller's thread as long as they
@@ -6,47 +6,37 @@ are short, since a look-up takes less time than a change of threads; long ones a
 """
 
 import asyncio
+import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from datetime import timedelta
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
+from weakref import WeakSet
 
 import apsw
 from msgspec import Struct
 
-from refold.errors import (
-    NotAStore,
-    RefoldError,
-    StoreBusy,
-    StoreClosed,
-    StoreDamaged,
-    StoreError,
-    StoreFull,
-    StoreReadOnly,
-    StoreTooNew,
-    UnsafeDriver,
-)
+from refold.errors import StoreBusy, StoreClosed, StoreDamaged, StoreError, StoreReadOnly, WiringError
+from refold.store.sqlite.failure import translated
+from refold.store.sqlite.opening import check_owner, check_sqlite, connect, prepare
 from refold.store.sqlite.turnstile import Turnstile
 
-APPLICATION_ID = 0x5265666F  # "Refo"
-MIGRATIONS: tuple[str, ...] = ((Path(__file__).parent / "schema.sql").read_text(),)
-"""Script n brings a file from schema version n to n + 1; a new file is at version 0."""
-
-SAFE_SQLITE = (3, 51, 3)
-"""Earlier ones can lose committed pages when two connections meet at a WAL reset."""
 SYNCHRONOUS = {"durable": "EXTRA", "relaxed": "NORMAL"}
 """What each durability asks of SQLite. Relaxed never corrupts, but loses what came after the last checkpoint."""
-BUSY_MS = 5_000
+BUSY = timedelta(seconds=5)
 SHORT_READ = 100_000
 """How many instructions of SQLite's machine a read may take on the caller's thread: some milliseconds."""
 GROUP = 20_000
 """How much work, in rows, one transaction takes on before others get their turn."""
 READERS = 4
 
+logger = logging.getLogger("refold.store")
 T = TypeVar("T")
 Item = TypeVar("Item", contravariant=True)
 
@@ -81,7 +71,7 @@ class _Each:
                     results.append(work(connection))
             except apsw.Error:
                 raise
-            except Exception as error:
+            except BaseException as error:
                 results.append(error)
         return results
 
@@ -92,45 +82,66 @@ class _Each:
 class Database:
     """An open SQLite file, for one event loop."""
 
-    def __init__(self, path: Path, *, durability: str = "durable") -> None:
-        self.path = path = path.absolute()
-        self._synchronous = SYNCHRONOUS[durability]
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._each = _Each()
-        self._closed = False
-        self._broken: StoreError | None = None
-        self._committed: list[Callable[[], None]] = []
-        self.before_commit: Callable[[], None] | None = None
-        """A failpoint for tests: called by the writing thread with everything written and nothing committed."""
+    def __init__(
+        self, path: Path, *, durability: str = "durable", busy_timeout: timedelta = BUSY, vfs: str | None = None
+    ) -> None:
+        if durability not in SYNCHRONOUS:
+            raise WiringError(f"there is no durability={durability!r}: it is {' or '.join(map(repr, SYNCHRONOUS))}")
         check_sqlite(apsw.sqlitelibversion())
+        self.path = path = path.resolve()
+        self._busy = busy_timeout.total_seconds()
+        self._options = {"synchronous": SYNCHRONOUS[durability], "busy": busy_timeout, "vfs": vfs}
         try:
-            with translated(path):
-                self._writer = _open(path, self._synchronous)
-                _check_owner(self._writer, path)
+            with translated(path), ExitStack() as undo:
+                self._writer = connect(path, **self._options)
+                undo.callback(self._writer.close)
+                check_owner(self._writer, path)
                 self._turnstile = Turnstile(path)
-                with self._turnstile:
-                    self._writer.pragma("journal_mode", "wal")
-                    _migrate(self._writer, path)
-                _sync_folder(path)
-                self._reader = self._connect()
-                self._reader.set_progress_handler(lambda: True, SHORT_READ)
+                undo.callback(self._turnstile.close)
+                prepare(self._writer, path, self._turnstile, busy_timeout)
+                self._reader = self._open_reader()
+                undo.pop_all()
         except OSError as error:
             raise StoreReadOnly(f"cannot open {path}: {error.strerror}") from error
+        self._reader.set_busy_timeout(0)  # waiting is for other threads
+        self._reader.set_progress_handler(lambda: True, SHORT_READ)
         self._idle: list[apsw.Connection] = []
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="refold-read")
+
+        self.before_commit: Callable[[], None] | None = None
+        """A failpoint for tests: called by the writing thread with everything written and nothing committed."""
+        self._each = _Each()
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._pending = 0
+        self._queueing = threading.Lock()
+        self._queued: tuple[float, list[_Job]] | None = None
+        self._patrol: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._unusable: StoreError | None = None
+        self._broken: StoreError | None = None
+        self._committed: list[Callable[[], None]] = []
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._write_all, name=f"refold-write {path.name}", daemon=True)
         self._thread.start()
+        _OPEN.add(self)
 
     def on_commit(self, call: Callable[[], None]) -> None:
         """Have `call` called, on the loop, after every commit of this process."""
         self._committed.append(call)
 
     def submit(self, batch: Batch[Item], item: Item, cost: int = 1) -> "asyncio.Future[Any]":
-        """Queue an item for the next transaction; the future is done when it is on disk, or failed."""
+        """Queue an item for the next transaction; the future is done when it is on disk, or failed.
+
+        If the future is cancelled before the transaction has begun, nothing is written.
+        """
         self._check_usable()
+        if self._broken:
+            raise _copy(self._broken)
         future: asyncio.Future[Any] = self._loop.create_future()
+        self._pending += 1
         self._jobs.put(_Job(batch, item, cost, future))
+        if self._patrol is None:
+            self._patrol = self._loop.call_later(self._busy, self._look_after_queue)
         return future
 
     async def write(self, work: Callable[[apsw.Connection], T], cost: int = 1) -> T:
@@ -140,51 +151,66 @@ class Database:
 
     async def read(self, work: Callable[[apsw.Connection], T]) -> T:
         """Run a function that only reads; it is started over if it takes long, so it must change nothing."""
-        if self._closed:
-            raise StoreClosed(f"{self.path} is closed")
+        self._check_usable()
         try:
             with translated(self.path):
                 return work(self._reader)
-        except apsw.InterruptError:
-            return await self._loop.run_in_executor(self._pool, self._read_apart, work)
+        except (apsw.InterruptError, StoreBusy):
+            pass
+        return await self.read_long(work)
 
     async def read_long(self, work: Callable[[apsw.Connection], T]) -> T:
         """Run a function that only reads, on a thread of its own from the start."""
-        if self._closed:
-            raise StoreClosed(f"{self.path} is closed")
+        self._check_usable()
         return await self._loop.run_in_executor(self._pool, self._read_apart, work)
 
     def version(self) -> int:
         """Return a number that changes whenever another connection, in any process, has committed."""
+        self._check_usable()
         with translated(self.path):
             return int(self._reader.pragma("data_version"))
 
     async def close(self) -> None:
         """Write what is queued, then close every connection."""
-        if self._closed:
-            return
-        self._closed = True
+        if self._closing is None:
+            if self._unusable:  # inherited through a fork: the connections belong to the parent
+                return
+            self._unusable = StoreClosed(f"{self.path} is closed")
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)  # a caller that is cancelled does not leave it half closed
+
+    async def _close(self) -> None:
+        _OPEN.discard(self)
         self._jobs.put(None)
-        await asyncio.to_thread(self._thread.join)
-        self._pool.shutdown()
+        while self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join, self._busy)
+            if self._overdue():
+                logger.warning("%s: closed while another program held the file", self.path)
+                return
+        await asyncio.to_thread(self._pool.shutdown)
         for connection in (*self._idle, self._reader, self._writer):
             connection.close()
         self._turnstile.close()
+        if self._patrol:
+            self._patrol.cancel()
 
     def _check_usable(self) -> None:
-        if self._closed:
-            raise StoreClosed(f"{self.path} is closed")
-        if self._broken:
-            raise StoreDamaged(f"{self._broken} Nothing is written any more until it is opened again.")
+        if self._unusable:
+            raise _copy(self._unusable)
+        if asyncio.get_running_loop() is not self._loop:
+            raise WiringError(f"{self.path} was opened in another event loop; open another handle in this one")
 
-    def _connect(self) -> apsw.Connection:
-        connection = _open(self.path, self._synchronous)
+    def _open_reader(self) -> apsw.Connection:
+        connection = connect(self.path, **self._options)
         connection.pragma("query_only", True)
         return connection
 
     def _read_apart(self, work: Callable[[apsw.Connection], T]) -> T:
         with translated(self.path):
-            connection = self._idle.pop() if self._idle else self._connect()
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._open_reader()
             try:
                 return work(connection)
             finally:
@@ -213,149 +239,126 @@ class Database:
                 break
         else:
             self._jobs.put(None)  # closed: for the next call
-            if not jobs:
-                return []
         return jobs
 
     def _transact(self, jobs: list[_Job]) -> list[object]:
         """Write jobs in one transaction; return a result or an exception for each."""
-        batches: dict[Batch[Any], list[int]] = {}
-        for index, job in enumerate(jobs):
-            batches.setdefault(job.batch, []).append(index)
-        outcomes: list[object] = [None] * len(jobs)
-        committed = False
         try:
-            with translated(self.path), self._turnstile:
-                try:
-                    self._writer.execute("BEGIN IMMEDIATE")
-                    for batch, indexes in batches.items():
-                        results = batch.run(self._writer, [jobs[index].item for index in indexes])
-                        for index, result in zip(indexes, results, strict=True):
-                            outcomes[index] = result
-                    if self.before_commit:
-                        self.before_commit()
-                    self._writer.execute("COMMIT")
-                    committed = True
-                finally:
-                    if self._writer.in_transaction:
-                        self._writer.execute("ROLLBACK")
-        except Exception as error:
+            return self._write(jobs)
+        except BaseException as error:
             if isinstance(error, StoreDamaged):
-                self._broken = error
-            outcomes = [_copy(error) for _ in jobs]
-        for batch in batches:
-            batch.settled(committed=committed)
+                self._broken = StoreDamaged(f"{error} Nothing is written any more until it is opened again.")
+                self._broken.__cause__ = error
+            if len(jobs) == 1 or (isinstance(error, StoreError) and type(error) is not StoreError):
+                return [_copy(error) for _ in jobs]
+        return [outcome for job in jobs for outcome in self._transact([job])]  # one has spoilt it for all: find it
+
+    def _write(self, jobs: list[_Job]) -> list[object]:
+        outcomes: list[object] = [StoreBusy()] * len(jobs)
+        batches: dict[Batch[Any], list[int]] = {}
+        committed = False
+        if self._broken:
+            raise self._broken
+        with self._queueing:
+            self._queued = (time.monotonic(), jobs)
+        self._turnstile.enter()
+        with translated(self.path, self._writer), self._turnstile.held():
+            with self._queueing:
+                self._queued = None
+                for index, job in enumerate(jobs):
+                    if not job.future.done():  # else it was cancelled, or has waited too long
+                        batches.setdefault(job.batch, []).append(index)
+            if not batches:
+                return outcomes
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                for batch, indexes in batches.items():
+                    results = batch.run(self._writer, [jobs[index].item for index in indexes])
+                    for index, result in zip(indexes, results, strict=True):
+                        outcomes[index] = result
+                if self.before_commit:
+                    self.before_commit()
+                self._writer.execute("COMMIT")
+                committed = True
+            finally:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                for batch in batches:
+                    self._settle(batch, committed)
         return outcomes
 
+    def _settle(self, batch: Batch[Any], committed: bool) -> None:
+        try:
+            batch.settled(committed=committed)
+        except Exception as error:  # what it remembers can no longer be trusted
+            logger.exception("%s: nothing is written any more", self.path)
+            self._broken = StoreError(f"{self.path}: nothing is written any more until it is opened again: {error!r}")
+
     def _deliver(self, jobs: list[_Job], outcomes: list[object]) -> None:
+        self._pending -= len(jobs)
         for job, outcome in zip(jobs, outcomes, strict=True):
             if job.future.done():
                 continue
-            if isinstance(outcome, BaseException):
+            if isinstance(outcome, StopIteration):  # no future may carry it
+                job.future.set_exception(RuntimeError(repr(outcome)))
+            elif isinstance(outcome, BaseException):
                 job.future.set_exception(outcome)
             else:
                 job.future.set_result(outcome)
         for call in self._committed:
             call()
 
+    def _overdue(self) -> bool:
+        """Tell whether the writing thread has waited too long for another process to let it write."""
+        return self._queued is not None and time.monotonic() - self._queued[0] >= self._busy
 
-class translated:  # noqa: N801 - reads as a word in `with translated(path):`
-    """Turns what SQLite raises into a `StoreError` that says what to do; an interrupted read passes through."""
+    def _look_after_queue(self) -> None:
+        """Give up, for their callers, the jobs that another process keeps from being written.
 
-    __slots__ = ("_path",)
+        The kernel's queue knows no time limit. The thread goes on waiting, and then leaves out what was given up.
+        """
+        self._patrol = None
+        with self._queueing:
+            if self._queued and self._overdue():
+                for job in [*self._queued[1], *self._drain()]:
+                    if not job.future.done():
+                        job.future.set_exception(StoreBusy(f"{self.path}: {StoreBusy.__doc__}"))
+                return
+        if self._pending:
+            self._patrol = self._loop.call_later(self._busy, self._look_after_queue)
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, apsw.Error) or isinstance(error, apsw.InterruptError):
-            return
-        for raised, translation in _TRANSLATIONS.items():
-            if isinstance(error, raised):
-                raise translation(f"{self._path}: {translation.__doc__} ({error})") from error
-        raise StoreError(f"{self._path}: {error}") from error
-
-
-_TRANSLATIONS: dict[type[apsw.Error], type[StoreError]] = {
-    apsw.BusyError: StoreBusy,
-    apsw.LockedError: StoreBusy,
-    apsw.FullError: StoreFull,
-    apsw.ReadOnlyError: StoreReadOnly,
-    apsw.CantOpenError: StoreReadOnly,
-    apsw.PermissionsError: StoreReadOnly,
-    apsw.NotADBError: NotAStore,
-    apsw.CorruptError: StoreDamaged,
-    apsw.IOError: StoreDamaged,
-}
+    def _drain(self) -> list[_Job]:
+        jobs: list[_Job] = []
+        with suppress(Empty):
+            while job := self._jobs.get_nowait():
+                jobs.append(job)
+            self._jobs.put(None)
+        self._pending -= len(jobs)
+        return jobs
 
 
-def check_sqlite(version: str) -> None:
-    """Refuse a SQLite that is known to lose committed data."""
-    if tuple(int(part) for part in version.split(".")[:3]) < SAFE_SQLITE:
-        safe = ".".join(map(str, SAFE_SQLITE))
-        raise UnsafeDriver(
-            f"this apsw brings SQLite {version}, and those before {safe} can lose committed pages (the WAL-reset "
-            "race). Upgrade: pip install --upgrade apsw"
-        )
-
-
-def _open(path: Path, synchronous: str) -> apsw.Connection:
-    connection = apsw.Connection(str(path))
-    connection.set_busy_timeout(BUSY_MS)
-    # Before the first page is written: EXTRA also syncs the folder, so that no power cut brings back the journal of
-    # the file's creation and with it an empty log.
-    connection.pragma("synchronous", synchronous)
-    connection.pragma("mmap_size", 0)
-    connection.pragma("journal_size_limit", 64 << 20)
-    connection.pragma("foreign_keys", True)
-    connection.pragma("trusted_schema", False)
-    connection.pragma("cell_size_check", True)
-    return connection
-
-
-def _check_owner(connection: apsw.Connection, path: Path) -> None:
-    """Refuse a file of another program, and one of a newer Refold."""
-    owner, version = connection.pragma("application_id"), connection.pragma("user_version")
-    if owner != APPLICATION_ID and (owner or connection.pragma("schema_version")):
-        raise NotAStore(f"{path} is a SQLite database of another program; choose another file for the log")
-    if version > len(MIGRATIONS):
-        raise StoreTooNew(
-            f"{path} has schema version {version}; this Refold knows {len(MIGRATIONS)}. Upgrade Refold to open it"
-        )
-
-
-def _migrate(connection: apsw.Connection, path: Path) -> None:
-    """Bring the file to the schema of this program, all of it or nothing."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        _check_owner(connection, path)
-        for script in MIGRATIONS[connection.pragma("user_version") :]:
-            connection.execute(script)
-        connection.pragma("user_version", len(MIGRATIONS))
-        connection.pragma("application_id", APPLICATION_ID)
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-
-
-def _sync_folder(path: Path) -> None:
-    """Make the file's name durable too."""
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _copy(error: Exception) -> Exception:
+def _copy(error: BaseException) -> BaseException:
     """Return an exception for one of several who share a failure, so that none adds to another's traceback."""
-    if isinstance(error, RefoldError):
-        copy = type(error)(str(error), **error.data)
-        copy.__cause__ = error.__cause__
-        return copy
-    return error
+    if not isinstance(error, StoreError):
+        return error
+    copy = type(error)(str(error), **error.data)
+    copy.__cause__ = error.__cause__
+    return copy
+
+
+_OPEN: WeakSet[Database] = WeakSet()
+_INHERITED: list[Database] = []
+"""Kept for ever: closing them would close the parent's files."""
+
+
+def _after_fork() -> None:
+    """Make what the parent has open unusable in the child, and let go of its place in the queue."""
+    for database in list(_OPEN):
+        database._unusable = StoreClosed(f"{database.path} was opened before a fork; open it again in this process")
+        database._turnstile.close()
+        _INHERITED.append(database)
+    _OPEN.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,287 @@
+"""The composition root: lists in, a running system out."""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+from refold.errors import InvalidQuery, StoreClosed, WiringError
+from refold.model.hints import described, members
+from refold.model.message import Command, Event
+from refold.model.query import Query, QueryItem
+from refold.model.record import Recorded
+from refold.model.schema import Schema
+from refold.model.state import State
+from refold.runtime.execute import Context, Executor, decisions_by_command
+from refold.runtime.load import Loader, position_at
+from refold.runtime.look import View
+from refold.runtime.project import Projection
+from refold.runtime.react import Process
+from refold.runtime.subscription import Follower, Subscription
+from refold.store.api import Clock, Conditions, Store, utc_now
+from refold.store.open import check_url, open_store
+from refold.view.api import Views
+from refold.view.open import open_views
+
+S = TypeVar("S", bound=State)
+WAIT_SECONDS = 30.0
+
+
+class App:
+    """An application on one log. Its wiring is checked when it is made; `async with` opens the log and starts it."""
+
+    def __init__(
+        self,
+        store: str | Store,
+        *,
+        events: object,
+        decisions: Iterable[Callable[..., Any]] = (),
+        processes: Iterable[Callable[..., Any]] = (),
+        projections: Iterable[type[State]] = (),
+        upcasters: Iterable[Callable[[Any], Event]] = (),
+        snapshot_every: int | None = None,
+        hot_states: int = 10_000,
+        clock: Clock = utc_now,
+    ) -> None:
+        """Wire an app, or raise `WiringError` saying what to write.
+
+        `store` is an address (`sqlite:///shop.db`, `memory:`) or an open store, which is then not closed. `events` is
+        a union or list of all event classes. With `snapshot_every`, a state that has folded so many events since its
+        last snapshot is kept anew. `hot_states` bounds how many are remembered in memory.
+        """
+        if isinstance(store, str):
+            check_url(store)
+        self.schema = Schema(events, upcasters)
+        self._store_or_url = store
+        self._decisions = decisions_by_command(decisions, self.schema)
+        self._processes = [Process(function, self.schema) for function in processes]
+        self._projections = {cls: Projection(cls, self.schema) for cls in projections}
+        self._hot_states = hot_states
+        self._snapshot_every = snapshot_every
+        self._clock = clock
+        self._check()
+        self._exit = AsyncExitStack()
+        self._running: _Running | None = None
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as exits:
+            if isinstance(self._store_or_url, str):
+                store = await open_store(self._store_or_url, clock=self._clock)
+                exits.push_async_callback(store.close)
+            else:
+                store = self._store_or_url
+            wants_views = self._projections or self._processes or self._snapshot_every
+            views = open_views(store) if wants_views else None
+            loader = Loader(store, self.schema, hot=self._hot_states, snapshot_every=self._snapshot_every, views=views)
+            executor = Executor(store, self.schema, loader, self._decisions, self._clock)
+            self._running = running = _Running(store, views, loader, executor)
+            for process in self._processes:
+                process.acts_through(loader, executor)
+            for projection in self._projections.values():
+                projection.reads_from(cast(Views, views))
+            followers: tuple[Follower, ...] = (*self._projections.values(), *self._processes)
+            for follower in followers:
+                subscription = Subscription(follower, store, cast(Views, views))
+                await subscription.start()
+                exits.push_async_callback(subscription.stop)
+                running.subscriptions[follower.name] = subscription
+            self._exit = exits.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._running = None
+        await self._exit.aclose()
+
+    async def execute(
+        self,
+        command: Command,
+        *,
+        id: str | None = None,
+        actor: str = "",
+        occurred_at: datetime | None = None,
+        correlation_id: str = "",
+        causation_id: str = "",
+        extra: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Decide a command, append the events, and return the position from which the outcome can be seen.
+
+        A command that comes again with the same `id` changes nothing and returns the first one's position (within
+        the store's retention window). `occurred_at`, with a zone, is when it happened in the world, if not now.
+
+        Raises `Rejected` if the domain says no; `Conflict` if other events came in between too often;
+        `InvalidEvent` if the decision gave an event that cannot be stored; `StoreError` if the store fails.
+        """
+        context = Context(id, actor, occurred_at, correlation_id, causation_id, extra or {})
+        return await self._now.executor.execute(command, context)
+
+    async def record(
+        self,
+        *events: Event,
+        condition: Conditions = None,
+        id: str | None = None,
+        actor: str = "",
+        occurred_at: datetime | None = None,
+        correlation_id: str = "",
+        causation_id: str = "",
+        extra: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Append events as they are, all or none, without a decision; return the last one's position."""
+        context = Context(id, actor, occurred_at, correlation_id, causation_id, extra or {})
+        return await self._now.executor.record(events, context, condition)
+
+    async def load(
+        self,
+        state: S,
+        *,
+        as_of: datetime | int | None = None,
+        effective: datetime | None = None,
+        upto: int | None = None,
+    ) -> S:
+        """Return the state with this key: `load(Order("o-1"))`.
+
+        `as_of` asks what the log knew at a recorded time, or at a position; `upto` is that position by the name it
+        has in a read. `effective` asks what was true in the world at a moment, by what is known now, or with `as_of`
+        then. Times have a zone.
+        """
+        now = self._now
+        bound = await self._bound(as_of, upto)
+        if effective is not None:
+            return await now.loader.effective(state, _zoned(effective, "effective"), bound)
+        if bound is not None:
+            return await now.loader.at(state, bound)
+        loaded, _ = await now.loader.current([state])
+        return cast(S, next(iter(loaded.values())))
+
+    async def events(
+        self,
+        of: object = None,
+        *,
+        after: int = 0,
+        upto: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+    ) -> AsyncIterator[Recorded[Event]]:
+        """Go through events in order: all, or those of a state, of event classes (one, a union, a list), or a `Query`.
+
+        Raises `UnknownEvent` at one whose type or version this app does not know.
+        """
+        query = self._query(of)
+        async for page in self._now.store.read(query, after=after, upto=upto, backwards=backwards, limit=limit):
+            for stored in page:
+                yield self.schema.recorded(stored)
+
+    async def follow(self, of: object = None, *, after: int = 0) -> AsyncIterator[Recorded[Event]]:
+        """Go through events as `events` does, and then through those to come, for ever."""
+        async for page in self._now.store.follow(self._query(of), after=after):
+            for stored in page:
+                yield self.schema.recorded(stored)
+
+    def view(self, projection: type[S]) -> View[S]:
+        """Return the view that a projection keeps."""
+        if projection not in self._projections:
+            raise WiringError(f"{described(projection)} is not kept: add it to `projections`")
+        now = self._now
+        table = self._projections[projection].table
+
+        async def reached(position: int) -> None:
+            await now.subscriptions[table.name].reached(position, WAIT_SECONDS)
+
+        return View(table, cast(Views, now.views), reached)
+
+    async def head(self) -> int:
+        """Return the last position of the log."""
+        return await self._now.store.head()
+
+    async def wait(
+        self,
+        position: int,
+        projection: type[State] | Callable[..., Any] | None = None,
+        *,
+        timeout: float | None = WAIT_SECONDS,  # noqa: ASYNC109 - the error says how far it is
+    ) -> None:
+        """Wait until one projection or process, or all of them, have handled everything up to a position.
+
+        Raises `WaitTimeout` after `timeout` seconds, and `SubscriptionFailed` if one has stopped.
+        """
+        subscriptions = self._now.subscriptions
+        if projection is not None:
+            if projection.__name__ not in subscriptions:
+                raise WiringError(f"{described(projection)} is neither a projection nor a process of this app")
+            await subscriptions[projection.__name__].reached(position, timeout)
+            return
+        for subscription in subscriptions.values():
+            await subscription.reached(position, timeout)
+
+    async def settle(self) -> None:
+        """Wait until every projection and process is at rest at the head, whatever they made each other do."""
+        while True:
+            head = await self.head()
+            await self.wait(head)
+            if head == await self.head():
+                return
+
+    @property
+    def _now(self) -> "_Running":
+        if self._running is None:
+            raise StoreClosed("the app is not open: use it inside `async with app:`")
+        return self._running
+
+    async def _bound(self, as_of: datetime | int | None, upto: int | None) -> int | None:
+        if isinstance(as_of, datetime):
+            as_of = await position_at(self._now.store, _zoned(as_of, "as_of"))
+        if as_of is None or upto is None:
+            return as_of if upto is None else upto
+        return min(as_of, upto)
+
+    def _query(self, of: object) -> Query:
+        if of is None:
+            return Query()
+        if isinstance(of, Query):
+            return of
+        if isinstance(of, State):
+            return self.schema.query(of)
+        kinds = [member for part in _listed(of) for member in members(part)]
+        if not kinds or not all(isinstance(kind, type) and issubclass(kind, Event) for kind in kinds):
+            raise InvalidQuery(f"{of!r} does not say which events: give a state, event classes, or a Query")
+        return Query((QueryItem(self.schema.names(cast(list[type[Event]], kinds))),))
+
+    def _check(self) -> None:
+        """Refuse names that come twice, and commands of processes that nothing decides."""
+        names: set[str] = set()
+        for name in [*(each.name for each in self._projections.values()), *(each.name for each in self._processes)]:
+            if name in names:
+                raise WiringError(f"two projections or processes are called {name!r}; their checkpoints need two names")
+            names.add(name)
+        for process in self._processes:
+            for command in process.handler.emits or ():
+                if command not in self._decisions:
+                    raise WiringError(
+                        f"{described(process.handler.function)} emits {command.__name__}, which no decision takes: "
+                        "add one to `decisions`"
+                    )
+        if self._snapshot_every is not None and self._snapshot_every < 1:
+            raise WiringError("snapshot_every counts events, so it is at least 1")
+
+
+class _Running:
+    """What an open app works with."""
+
+    def __init__(self, store: Store, views: Views | None, loader: Loader, executor: Executor) -> None:
+        self.store = store
+        self.views = views
+        self.loader = loader
+        self.executor = executor
+        self.subscriptions: dict[str, Subscription] = {}
+
+
+def _zoned(moment: datetime, name: str) -> datetime:
+    if moment.tzinfo is None:
+        raise InvalidQuery(f"{name}={moment!r} has no time zone: use datetime(…, tzinfo=UTC)")
+    return moment
+
+
+def _listed(of: object) -> Sequence[object]:
+    return cast(Sequence[object], of) if isinstance(of, list | tuple) else (of,)

@@ -1,0 +1,1 @@
+"""The runtime: loading states, executing commands, keeping projections and processes up with the log."""

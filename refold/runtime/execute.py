@@ -1,0 +1,174 @@
+"""Executing commands: load, decide, append under a condition; on conflict load what is new, and decide again."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, TypeVar, cast
+from weakref import WeakValueDictionary
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from refold.errors import AppendIdReused, Conflict, Rejected, WiringError
+from refold.model.handler import Handler, read_decision
+from refold.model.hints import described
+from refold.model.message import Command, Event
+from refold.model.query import AppendCondition, Query
+from refold.model.record import Metadata, NewEvent
+from refold.model.schema import Schema
+from refold.model.state import State, state_kind
+from refold.runtime.ids import new_id
+from refold.runtime.load import Loader
+from refold.store.api import Clock, Conditions, Store
+
+ATTEMPTS = 20
+"""How often a command is decided before it gives up with `Conflict`."""
+LONGEST_PAUSE = 0.1
+"""Seconds; pauses begin at 2 ms and double, each a random part of it."""
+
+S = TypeVar("S", bound=State)
+
+
+class Context(Struct, frozen=True):
+    """What the caller of a command or record says about it."""
+
+    id: str | None = None
+    actor: str = ""
+    occurred_at: datetime | None = None
+    correlation_id: str = ""
+    causation_id: str = ""
+    extra: Mapping[str, Any] = {}
+
+    def metadata(self) -> Metadata:
+        """Return what all events of this command share; `causation_id` is the command's own id."""
+        own = self.id or new_id()
+        return Metadata(
+            correlation_id=self.correlation_id or own,
+            causation_id=self.causation_id or own,
+            actor=self.actor,
+            occurred_at=self.occurred_at,
+            extra=dict(self.extra),
+        )
+
+
+class Executor:
+    """Runs the decisions of an app against its log."""
+
+    def __init__(
+        self, store: Store, schema: Schema, loader: Loader, decisions: Mapping[type, Handler], clock: Clock
+    ) -> None:
+        self._store = store
+        self._schema = schema
+        self._loader = loader
+        self._decisions = decisions
+        self._clock = clock
+        self._turns: WeakValueDictionary[Query, asyncio.Lock] = WeakValueDictionary()
+
+    async def execute(self, command: Command, context: Context) -> int:
+        """Decide a command and append its events; return the position from which its outcome can be seen."""
+        decision = self._decisions.get(type(command))
+        if decision is None:
+            raise WiringError(f"no decision takes {described(type(command))}: add it to `decisions`")
+        if context.id is not None and (done := await self._store.appended(context.id)):
+            return done.last
+        metadata = context.metadata()
+        turn: asyncio.Lock | None = None
+        for attempt in range(ATTEMPTS):
+            try:
+                if turn is None:
+                    return await self._attempt(decision, command, metadata, context.id)
+                # Those of this process that meet in a boundary take turns, rather than outrun each other.
+                async with turn:
+                    return await self._attempt(decision, command, metadata, context.id)
+            except Conflict as conflict:
+                if attempt == ATTEMPTS - 1:
+                    raise Conflict(
+                        f"{decision.name} was overtaken {ATTEMPTS} times by other events; try again later",
+                        **conflict.data,
+                    ) from None
+                turn = self._turn(conflict.data["guarded"])
+                if attempt:
+                    await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.001 * 2**attempt)))  # noqa: S311
+            except (Rejected, AppendIdReused):
+                # The same command may have come through on another way while this one was decided.
+                if context.id is not None and (done := await self._store.appended(context.id)):
+                    return done.last
+                raise
+        raise AssertionError("unreachable")
+
+    async def record(self, events: Iterable[Event], context: Context, condition: Conditions = None) -> int:
+        """Append events without a decision; return the last one's position."""
+        metadata = context.metadata()
+        if not context.causation_id and context.id is None:
+            metadata = replace(metadata, causation_id="")
+        batch = [self._encode(event, metadata) for event in events]
+        return (await self._store.append(batch, condition, append_id=context.id)).last
+
+    async def _attempt(self, decision: Handler, command: Command, metadata: Metadata, append_id: str | None) -> int:
+        asked = decision.states(command)
+        loaded, position = await self._loader.current([state for _, states in asked for state in states])
+        guarded = Query(
+            tuple(
+                item
+                for parameter, states in asked
+                if parameter.guarded
+                for state in states
+                for item in self._schema.query(state).items
+            )
+        )
+        reader = _GuardedReader(self._loader, self._schema)
+        now = metadata if metadata.occurred_at is not None else replace(metadata, occurred_at=self._clock())
+        events = await decision.call(command, loaded, now, reader)
+        if not events:
+            return position
+        conditions = list(reader.conditions)
+        if guarded.items:
+            conditions.append(AppendCondition(guarded, position))
+        batch = [self._encode(event, metadata) for event in events]
+        try:
+            return (await self._store.append(batch, conditions, append_id=append_id)).last
+        except Conflict as conflict:
+            conflict.data["guarded"] = guarded
+            raise
+
+    def _encode(self, event: Event, metadata: Metadata) -> NewEvent:
+        return self._schema.encode(event, replace(metadata, event_id=new_id()))
+
+    def _turn(self, guarded: Query) -> asyncio.Lock:
+        return self._turns.setdefault(guarded, asyncio.Lock())
+
+
+class _GuardedReader:
+    """Loads states for a decision, and notes what must not have changed when it appends."""
+
+    def __init__(self, loader: Loader, schema: Schema) -> None:
+        self._loader = loader
+        self._schema = schema
+        self.conditions: list[AppendCondition] = []
+
+    async def load(self, state: S) -> S:
+        """Return the state with this key as it is now."""
+        loaded, position = await self._loader.current([state])
+        self.conditions.append(AppendCondition(self._schema.query(state), position))
+        return cast(S, loaded[state_kind(type(state)).identity(state)])
+
+
+def decisions_by_command(functions: Iterable[Callable[..., Any]], schema: Schema) -> dict[type, Handler]:
+    """Read decisions, refusing two for one command, and events or states that the schema does not know."""
+    decisions: dict[type, Handler] = {}
+    for function in functions:
+        decision = read_decision(function)
+        for event in decision.emits or ():
+            schema.names([event])
+        for parameter in decision.parameters:
+            if not isinstance(parameter, str):
+                schema.names(parameter.kind.events)
+        for command in decision.messages:
+            if command in decisions:
+                raise WiringError(
+                    f"{described(function)} and {described(decisions[command].function)} both decide "
+                    f"{command.__name__}: a command has one decision"
+                )
+            decisions[command] = decision
+    return decisions

@@ -1,0 +1,162 @@
+"""The same app for scripts and threads: one event loop in a thread of its own, reached through one portal."""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+import refold.app
+from refold.errors import StoreClosed
+from refold.model.message import Command, Event
+from refold.model.record import Recorded
+from refold.model.state import State
+from refold.runtime.look import View as AsyncView
+
+S = TypeVar("S", bound=State)
+T = TypeVar("T")
+
+
+class Portal:
+    """Runs coroutines in an event loop of another thread, for callers of any thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="refold-portal", daemon=True)
+        self._thread.start()
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine over there, and wait for its result."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def each(self, items: AsyncIterator[T]) -> Iterator[T]:
+        """Go through an asynchronous iterator that lives over there."""
+        try:
+            while not isinstance(item := self.call(_next(items)), _End):
+                yield item
+        finally:
+            self.call(_close(items))
+
+    def close(self) -> None:
+        """End the loop and its thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class _End:
+    """Comes after the last item."""
+
+
+async def _next(items: AsyncIterator[T]) -> T | _End:
+    return await anext(items, _End())
+
+
+async def _close(items: AsyncIterator[Any]) -> None:
+    if isinstance(items, AsyncGenerator):
+        await items.aclose()
+
+
+class App:
+    """An application on one log; the arguments are those of `refold.App`, and so is what each method does."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._app = refold.app.App(*args, **options)
+        self._portal: Portal | None = None
+
+    def __enter__(self) -> Self:
+        self._portal = portal = Portal()
+        try:
+            portal.call(self._app.__aenter__())
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._now.call(self._app.__aexit__(kind, error, trace))
+        finally:
+            self._end()
+
+    def execute(self, command: Command, **context: Any) -> int:
+        """Decide a command and append its events; see `refold.App.execute`."""
+        return self._now.call(self._app.execute(command, **context))
+
+    def record(self, *events: Event, **context: Any) -> int:
+        """Append events as they are; see `refold.App.record`."""
+        return self._now.call(self._app.record(*events, **context))
+
+    def load(
+        self,
+        state: S,
+        *,
+        as_of: datetime | int | None = None,
+        effective: datetime | None = None,
+        upto: int | None = None,
+    ) -> S:
+        """Return the state with this key; see `refold.App.load`."""
+        return self._now.call(self._app.load(state, as_of=as_of, effective=effective, upto=upto))
+
+    def events(self, of: object = None, **bounds: Any) -> Iterator[Recorded[Event]]:
+        """Go through events in order; see `refold.App.events`."""
+        return self._now.each(self._app.events(of, **bounds))
+
+    def follow(self, of: object = None, *, after: int = 0) -> Iterator[Recorded[Event]]:
+        """Go through events, and then through those to come, for ever; see `refold.App.follow`."""
+        return self._now.each(self._app.follow(of, after=after))
+
+    def view(self, projection: type[S]) -> "View[S]":
+        """Return the view that a projection keeps."""
+        return View(self._app.view(projection), self._now)
+
+    def head(self) -> int:
+        """Return the last position of the log."""
+        return self._now.call(self._app.head())
+
+    def wait(self, position: int, projection: type[State] | Callable[..., Any] | None = None, **limit: Any) -> None:
+        """Wait until projections and processes have come to a position; see `refold.App.wait`."""
+        self._now.call(self._app.wait(position, projection, **limit))
+
+    def settle(self) -> None:
+        """Wait until every projection and process is at rest; see `refold.App.settle`."""
+        self._now.call(self._app.settle())
+
+    @property
+    def _now(self) -> Portal:
+        if self._portal is None:
+            raise StoreClosed("the app is not open: use it inside `with app:`")
+        return self._portal
+
+    def _end(self) -> None:
+        if self._portal is not None:
+            self._portal.close()
+            self._portal = None
+
+
+class View(Generic[S]):
+    """The rows of a projection; see `refold.View`."""
+
+    def __init__(self, view: AsyncView[S], portal: Portal) -> None:
+        self._view = view
+        self._portal = portal
+
+    def get(self, *key: Any, at_least: int = 0) -> S | None:
+        """Return the row with this key, or None."""
+        return self._portal.call(self._view.get(*key, at_least=at_least))
+
+    def find(self, where: Mapping[str, Any] | None = None, **options: Any) -> list[S]:
+        """Return the rows that meet all conditions, in order; see `refold.View.find`."""
+        return self._portal.call(self._view.find(where, **options))
+
+    def count(self, where: Mapping[str, Any] | None = None, *, at_least: int = 0) -> int:
+        """Count the rows that meet all conditions."""
+        return self._portal.call(self._view.count(where, at_least=at_least))

@@ -1,0 +1,1 @@
+"""Views: the rows of states that are kept, in the shape that a reader needs."""
