@@ -153,7 +153,7 @@ class App:
         if bound is not None:
             return await now.loader.at(state, bound)
         loaded, _ = await now.loader.current([state])
-        return cast(S, next(iter(loaded.values())))
+        return cast(S, next(iter(loaded.values())).state)
 
     async def events(
         self,

@@ -12,7 +12,7 @@ def hints(thing: type | Callable[..., Any]) -> dict[str, Any]:
     """Return the annotations of a class or function with names resolved and `Annotated` kept."""
     try:
         return typing.get_type_hints(thing, include_extras=True)
-    except NameError as error:
+    except (NameError, AttributeError, SyntaxError) as error:
         raise WiringError(
             f"{described(thing)} has an annotation that cannot be resolved: {error}. "
             "Import the name, and define it at the top level of a module"
@@ -36,10 +36,15 @@ def peeled(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
             return annotation, marks
 
 
+def is_union(inner: Any) -> bool:
+    """Tell whether a peeled annotation is a union."""
+    return get_origin(inner) in (Union, types.UnionType)
+
+
 def members(annotation: Any) -> Iterator[Any]:
-    """Return the members of a union, or the one thing that it is."""
+    """Return the members of a union, or the one thing that it is; what `Annotated` says of them is left out."""
     inner, _ = peeled(annotation)
-    if get_origin(inner) in (Union, types.UnionType):
+    if is_union(inner):
         for member in get_args(inner):
             yield from members(member)
     else:

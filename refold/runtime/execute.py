@@ -14,12 +14,12 @@ from refold.errors import AppendIdReused, Conflict, Rejected, WiringError
 from refold.model.handler import Handler, read_decision
 from refold.model.hints import described
 from refold.model.message import Command, Event
-from refold.model.query import AppendCondition, Query
+from refold.model.query import AppendCondition
 from refold.model.record import Metadata, NewEvent
 from refold.model.schema import Schema
-from refold.model.state import State, state_kind
+from refold.model.state import Identity, State, state_kind
 from refold.runtime.ids import new_id
-from refold.runtime.load import Loader
+from refold.runtime.load import Loaded, Loader
 from refold.store.api import Clock, Conditions, Store
 
 ATTEMPTS = 20
@@ -63,7 +63,7 @@ class Executor:
         self._loader = loader
         self._decisions = decisions
         self._clock = clock
-        self._turns: WeakValueDictionary[Query, asyncio.Lock] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[frozenset[Identity], asyncio.Lock] = WeakValueDictionary()
 
     async def execute(self, command: Command, context: Context) -> int:
         """Decide a command and append its events; return the position from which its outcome can be seen."""
@@ -77,10 +77,10 @@ class Executor:
         for attempt in range(ATTEMPTS):
             try:
                 if turn is None:
-                    return await self._attempt(decision, command, metadata, context.id)
+                    return await self._attempt(decision, command, metadata, context.id, trusting=True)
                 # Those of this process that meet in a boundary take turns, rather than outrun each other.
                 async with turn:
-                    return await self._attempt(decision, command, metadata, context.id)
+                    return await self._attempt(decision, command, metadata, context.id, trusting=attempt == 1)
             except Conflict as conflict:
                 if attempt == ATTEMPTS - 1:
                     raise Conflict(
@@ -105,37 +105,65 @@ class Executor:
         batch = [self._encode(event, metadata) for event in events]
         return (await self._store.append(batch, condition, append_id=context.id)).last
 
-    async def _attempt(self, decision: Handler, command: Command, metadata: Metadata, append_id: str | None) -> int:
-        asked = decision.states(command)
-        loaded, position = await self._loader.current([state for _, states in asked for state in states])
-        guarded = Query(
-            tuple(
-                item
-                for parameter, states in asked
-                if parameter.guarded
-                for state in states
-                for item in self._schema.query(state).items
-            )
-        )
+    async def _attempt(
+        self, decision: Handler, command: Command, metadata: Metadata, append_id: str | None, *, trusting: bool
+    ) -> int:
+        """Load, decide, append.
+
+        A trusting attempt takes guarded states as they are remembered, without asking the log for news: if there
+        are any, the append fails. Only events are decided so; to refuse or to do nothing, it asks.
+        """
+        asked = [(each, state) for each, states in decision.states(command) for state in states]
+        loaded: dict[Identity, Loaded] = {}
+        unknown: list[State] = []
+        for parameter, state in asked:
+            identity = parameter.kind.identity(state)
+            hot = self._loader.hot(identity) if trusting and parameter.guarded else None
+            if hot is None:
+                unknown.append(state)
+            else:
+                loaded[identity] = hot
+        trusting = bool(loaded)
+        position = 0
+        if unknown or not asked:
+            found, position = await self._loader.current(unknown)
+            loaded |= found
         reader = _GuardedReader(self._loader, self._schema)
         now = metadata if metadata.occurred_at is not None else replace(metadata, occurred_at=self._clock())
-        events = await decision.call(command, loaded, now, reader)
-        if not events:
-            return position
-        conditions = list(reader.conditions)
-        if guarded.items:
-            conditions.append(AppendCondition(guarded, position))
-        batch = [self._encode(event, metadata) for event in events]
+        states = {identity: each.state for identity, each in loaded.items()}
         try:
-            return (await self._store.append(batch, conditions, append_id=append_id)).last
+            events = await decision.call(command, states, now, reader)
+        except Exception:
+            if not trusting:
+                raise
+            events = []
+        if not events:
+            if trusting:
+                return await self._attempt(decision, command, metadata, append_id, trusting=False)
+            return position
+        batch = [(event, self._encode(event, metadata)) for event in events]
+        guarded = {parameter.kind.identity(state): state for parameter, state in asked if parameter.guarded}
+        conditions = [
+            AppendCondition(self._schema.query(state), loaded[identity].position) for identity, state in guarded.items()
+        ]
+        try:
+            result = await self._store.append(
+                [new for _, new in batch], conditions + reader.conditions, append_id=append_id
+            )
         except Conflict as conflict:
-            conflict.data["guarded"] = guarded
+            for identity in guarded:
+                self._loader.appended(loaded[identity], (), None)
+            conflict.data["guarded"] = frozenset(guarded)
             raise
+        for identity in guarded:
+            # Under an id, what was appended may have been the same command's that came another way.
+            self._loader.appended(loaded[identity], batch, result.last if append_id is None else None)
+        return result.last
 
     def _encode(self, event: Event, metadata: Metadata) -> NewEvent:
         return self._schema.encode(event, replace(metadata, event_id=new_id()))
 
-    def _turn(self, guarded: Query) -> asyncio.Lock:
+    def _turn(self, guarded: frozenset[Identity]) -> asyncio.Lock:
         return self._turns.setdefault(guarded, asyncio.Lock())
 
 
@@ -151,7 +179,7 @@ class _GuardedReader:
         """Return the state with this key as it is now."""
         loaded, position = await self._loader.current([state])
         self.conditions.append(AppendCondition(self._schema.query(state), position))
-        return cast(S, loaded[state_kind(type(state)).identity(state)])
+        return cast(S, loaded[state_kind(type(state)).identity(state)].state)
 
 
 def decisions_by_command(functions: Iterable[Callable[..., Any]], schema: Schema) -> dict[type, Handler]:

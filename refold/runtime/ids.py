@@ -3,9 +3,13 @@
 import os
 import threading
 import time
+from random import Random
 
 _lock = threading.Lock()
+_random = Random()  # noqa: S311 - ids are unique, not secret; asking the kernel each time costs more than an append
 _last = 0
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.seed)
 
 
 def new_id() -> str:
@@ -17,9 +21,10 @@ def new_id() -> str:
     global _last
     with _lock:
         now = time.time_ns() // 1_000_000 << 42
-        _last = max(_last + 1, now | int.from_bytes(os.urandom(4), "big"))
+        _last = max(_last + 1, now | _random.getrandbits(41))
         stamp = _last
+        noise = _random.getrandbits(32)
     high = stamp >> 30 & 0xFFF
-    low = 0b10 << 62 | (stamp & 0x3FFF_FFFF) << 32 | int.from_bytes(os.urandom(4), "big")
+    low = 0b10 << 62 | (stamp & 0x3FFF_FFFF) << 32 | noise
     text = f"{stamp >> 42:012x}7{high:03x}{low:016x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from refold.model.fingerprint import fingerprint
 from refold.model.message import Event
-from refold.model.record import Metadata, Recorded
+from refold.model.record import Metadata, NewEvent, Recorded
 from refold.model.schema import Schema, decode_metadata
 from refold.model.state import Identity, State, state_kind
 from refold.store.api import Page, Store
@@ -33,6 +33,8 @@ class Loaded(Struct, frozen=True):
     state: State
     since_snapshot: int = 0
     """How many events it has folded since its last snapshot."""
+    newest: bool = True
+    """Whether nothing is known to have come after it."""
 
 
 class Loader:
@@ -49,18 +51,41 @@ class Loader:
         self._views = views if snapshot_every else None
         self._fingerprints: dict[type[State], str] = {}
 
-    async def current(self, states: Sequence[State]) -> tuple[dict[Identity, State], int]:
+    async def current(self, states: Sequence[State]) -> tuple[dict[Identity, Loaded], int]:
         """Return states as they are now, all at one position, and that position."""
         known = [(state, await self._known(state)) for state in states]
         upto: int | None = None
-        loaded: dict[Identity, State] = {}
+        loaded: dict[Identity, Loaded] = {}
         for state, start in known:
             result = await self._forward(start, upto)
             upto = result.position
             identity = state_kind(type(state)).identity(state)
-            loaded[identity] = result.state
-            await self._remember(identity, result)
+            loaded[identity] = await self._remember(identity, result)
         return loaded, await self._store.head() if upto is None else upto
+
+    def hot(self, identity: Identity) -> Loaded | None:
+        """Return a state as it is remembered, if nothing is known to have come after it."""
+        loaded = self._hot.get(identity)
+        return loaded if loaded is not None and loaded.newest else None
+
+    def appended(self, loaded: Loaded, events: Sequence[tuple[Event, NewEvent]], last: int | None) -> None:
+        """Fold into what is remembered of a state the events that were just appended under its guard.
+
+        Without `last`, their position, or if the fold needs their times, the state is only known to be behind.
+        """
+        kind = state_kind(type(loaded.state))
+        identity = kind.identity(loaded.state)
+        if self._hot.get(identity) is not loaded:
+            return
+        if last is None or kind.wants_metadata:
+            self._hot[identity] = msgspec.structs.replace(loaded, newest=False)
+            return
+        state, folded, wanted = loaded.state, 0, kind.tags(loaded.state)
+        for event, new in events:
+            if isinstance(event, kind.events) and all(tag in new.tags for tag in wanted):
+                state = kind.step(state, event, NO_METADATA)
+                folded += 1
+        self._hot[identity] = Loaded(last, state, loaded.since_snapshot + folded)
 
     async def at(self, state: S, upto: int) -> S:
         """Return a state as it was at a position."""
@@ -111,7 +136,7 @@ class Loader:
                 state = kind.step(state, event, metadata)
         return state
 
-    async def _remember(self, identity: Identity, loaded: Loaded) -> None:
+    async def _remember(self, identity: Identity, loaded: Loaded) -> Loaded:
         """Keep a state hot, and take a snapshot of it when it is time."""
         if self._views and self._snapshot_every and loaded.since_snapshot >= self._snapshot_every:
             loaded = msgspec.structs.replace(loaded, since_snapshot=0)
@@ -123,6 +148,7 @@ class Loader:
             self._hot.move_to_end(identity)
             while len(self._hot) > self._size:
                 self._hot.popitem(last=False)
+        return loaded
 
     async def _snapshot(self, state: State, upto: int | None) -> Loaded:
         """Return a state's snapshot, or its beginning."""

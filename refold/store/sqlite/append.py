@@ -20,9 +20,11 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 TAGS_REMEMBERED = 200_000
 FORGET = 500
-"""After so many new append ids, up to twice as many that are past the retention window are forgotten."""
+"""With the first new append id, and after so many more, up to twice as many past the retention window are forgotten."""
 
-HEAD = "SELECT position, recorded_at FROM event ORDER BY position DESC LIMIT 1"
+HEAD = """
+SELECT position, recorded_at, (SELECT max(type_id) FROM event_type)
+FROM event ORDER BY position DESC LIMIT 1"""
 KNOWN_IDS = """
 SELECT append_id, digest, first, last FROM append JOIN event ON position = last
 WHERE append_id IN (SELECT value FROM json_each(?)) AND recorded_at >= ?"""
@@ -34,6 +36,11 @@ DELETE FROM append WHERE append_id IN (
     JOIN event ON position = last WHERE recorded_at < ?)"""
 
 _encode = msgspec.json.Encoder().encode
+
+
+def _json(names: Iterable[str]) -> str:
+    """Return a JSON array as text: bytes might be taken for SQLite's binary JSON."""
+    return _encode(list(names)).decode()
 
 
 class Append(Struct):
@@ -68,11 +75,11 @@ class Appends:
         self._recent = Recent()
         self._types: dict[str, int] = {}
         self._tags: dict[str, int] = {}
-        self._ids_since_forgetting = 0
+        self._ids_since_forgetting = FORGET
 
     def run(self, connection: apsw.Connection, items: Sequence[Append]) -> list[object]:
         """Append each batch whose conditions hold; the others fail alone."""
-        head, last_time = head_of(connection)
+        head, last_time, _ = head_of(connection)
         if head != self._recent.head:  # another process has appended
             self._recent = Recent(head)
             self._types = dict(connection.execute("SELECT name, type_id FROM event_type"))
@@ -102,7 +109,7 @@ class Appends:
         if not append_ids:
             return {}
         oldest = (self._clock() - self._retention - EPOCH) // MICROSECOND
-        rows = connection.execute(KNOWN_IDS, (_encode(append_ids), oldest))
+        rows = connection.execute(KNOWN_IDS, (_json(append_ids), oldest))
         return {append_id: Known(digest, Appended(first, last)) for append_id, digest, first, last in rows}
 
     def _append(
@@ -169,7 +176,7 @@ class Appends:
         ids = self._tags
         wanted = {name: position for name, position, _ in reversed(list(tags)) if name not in ids}
         if wanted:
-            ids.update(connection.execute(KNOWN_TAGS, (_encode(list(wanted)),)))
+            ids.update(connection.execute(KNOWN_TAGS, (_json(wanted),)))
             used: dict[int, int] = {}
             new: list[tuple[str, int]] = []
             for name, position in wanted.items():
@@ -181,7 +188,7 @@ class Appends:
         return ids
 
 
-def head_of(connection: apsw.Connection) -> tuple[int, int]:
-    """Return the last position and its time in microseconds, or zeros."""
-    row = connection.execute(HEAD).fetchone()
-    return (row[0], row[1]) if row else (0, 0)
+def head_of(connection: apsw.Connection) -> tuple[int, int, int]:
+    """Return the last position, its time in microseconds, and the highest id of a type; zeros for an empty log."""
+    row: tuple[Any, ...] | None = connection.execute(HEAD).fetchone()
+    return (row[0], row[1], row[2]) if row else (0, 0, 0)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -60,6 +61,13 @@ class _Job(Struct):
     future: asyncio.Future[Any]
 
 
+class _Queued(Struct):
+    """Jobs for which the writing thread waits until other processes let it write."""
+
+    since: float
+    jobs: list[_Job]
+
+
 class _Each:
     """Runs functions that share a transaction but not their failures."""
 
@@ -90,10 +98,10 @@ class Database:
         check_sqlite(apsw.sqlitelibversion())
         self.path = path = path.resolve()
         self._busy = busy_timeout.total_seconds()
-        self._options = {"synchronous": SYNCHRONOUS[durability], "busy": busy_timeout, "vfs": vfs}
+        self._connect = partial(connect, path, synchronous=SYNCHRONOUS[durability], busy=busy_timeout, vfs=vfs)
         try:
             with translated(path), ExitStack() as undo:
-                self._writer = connect(path, **self._options)
+                self._writer = self._connect()
                 undo.callback(self._writer.close)
                 check_owner(self._writer, path)
                 self._turnstile = Turnstile(path)
@@ -114,7 +122,7 @@ class Database:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._pending = 0
         self._queueing = threading.Lock()
-        self._queued: tuple[float, list[_Job]] | None = None
+        self._queued: _Queued | None = None
         self._patrol: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
         self._unusable: StoreError | None = None
@@ -179,12 +187,17 @@ class Database:
             self._closing = asyncio.create_task(self._close())
         await asyncio.shield(self._closing)  # a caller that is cancelled does not leave it half closed
 
+    def leave_to_parent(self) -> None:
+        """Make it unusable in a forked child, which holds none of SQLite's locks, and leave the queue to the parent."""
+        self._unusable = StoreClosed(f"{self.path} was opened before a fork; open it again in this process")
+        self._turnstile.close()
+
     async def _close(self) -> None:
         _OPEN.discard(self)
         self._jobs.put(None)
         while self._thread.is_alive():
             await asyncio.to_thread(self._thread.join, self._busy)
-            if self._overdue():
+            if self._give_up_overdue():
                 logger.warning("%s: closed while another program held the file", self.path)
                 return
         await asyncio.to_thread(self._pool.shutdown)
@@ -201,7 +214,7 @@ class Database:
             raise WiringError(f"{self.path} was opened in another event loop; open another handle in this one")
 
     def _open_reader(self) -> apsw.Connection:
-        connection = connect(self.path, **self._options)
+        connection = self._connect()
         connection.pragma("query_only", True)
         return connection
 
@@ -254,35 +267,45 @@ class Database:
         return [outcome for job in jobs for outcome in self._transact([job])]  # one has spoilt it for all: find it
 
     def _write(self, jobs: list[_Job]) -> list[object]:
-        outcomes: list[object] = [StoreBusy()] * len(jobs)
-        batches: dict[Batch[Any], list[int]] = {}
-        committed = False
-        if self._broken:
+        if self._broken:  # also for what was queued before it broke
             raise self._broken
-        with self._queueing:
-            self._queued = (time.monotonic(), jobs)
-        self._turnstile.enter()
+        self._wait_for_turn(jobs)
         with translated(self.path, self._writer), self._turnstile.held():
             with self._queueing:
                 self._queued = None
-                for index, job in enumerate(jobs):
-                    if not job.future.done():  # else it was cancelled, or has waited too long
-                        batches.setdefault(job.batch, []).append(index)
-            if not batches:
-                return outcomes
+                live = [index for index, job in enumerate(jobs) if not job.future.done()]  # nobody has given it up
+            return self._write_now(jobs, live) if live else [None] * len(jobs)
+
+    def _wait_for_turn(self, jobs: list[_Job]) -> None:
+        with self._queueing:
+            self._queued = _Queued(time.monotonic(), jobs)
+        try:
+            self._turnstile.enter()
+        except OSError as error:
+            self._queued = None
+            raise StoreError(f"{self.path}: cannot queue with other processes: {error.strerror}") from error
+
+    def _write_now(self, jobs: list[_Job], live: list[int]) -> list[object]:
+        outcomes: list[object] = [None] * len(jobs)
+        batches: dict[Batch[Any], list[int]] = {}
+        for index in live:
+            batches.setdefault(jobs[index].batch, []).append(index)
+        committed = False
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            for batch, indexes in batches.items():
+                results = batch.run(self._writer, [jobs[index].item for index in indexes])
+                for index, result in zip(indexes, results, strict=True):
+                    outcomes[index] = result
+            if self.before_commit:
+                self.before_commit()
+            self._writer.execute("COMMIT")
+            committed = True
+        finally:
             try:
-                self._writer.execute("BEGIN IMMEDIATE")
-                for batch, indexes in batches.items():
-                    results = batch.run(self._writer, [jobs[index].item for index in indexes])
-                    for index, result in zip(indexes, results, strict=True):
-                        outcomes[index] = result
-                if self.before_commit:
-                    self.before_commit()
-                self._writer.execute("COMMIT")
-                committed = True
-            finally:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
+            finally:
                 for batch in batches:
                     self._settle(batch, committed)
         return outcomes
@@ -308,24 +331,24 @@ class Database:
         for call in self._committed:
             call()
 
-    def _overdue(self) -> bool:
-        """Tell whether the writing thread has waited too long for another process to let it write."""
-        return self._queued is not None and time.monotonic() - self._queued[0] >= self._busy
-
     def _look_after_queue(self) -> None:
-        """Give up, for their callers, the jobs that another process keeps from being written.
+        self._patrol = None
+        if not self._give_up_overdue() and self._pending:
+            self._patrol = self._loop.call_later(self._busy, self._look_after_queue)
+
+    def _give_up_overdue(self) -> bool:
+        """Give up, for their callers, the jobs that another process has kept too long from being written.
 
         The kernel's queue knows no time limit. The thread goes on waiting, and then leaves out what was given up.
         """
-        self._patrol = None
         with self._queueing:
-            if self._queued and self._overdue():
-                for job in [*self._queued[1], *self._drain()]:
-                    if not job.future.done():
-                        job.future.set_exception(StoreBusy(f"{self.path}: {StoreBusy.__doc__}"))
-                return
-        if self._pending:
-            self._patrol = self._loop.call_later(self._busy, self._look_after_queue)
+            queued = self._queued
+            if queued is None or time.monotonic() - queued.since < self._busy:
+                return False
+            for job in [*queued.jobs, *self._drain()]:
+                if not job.future.done():
+                    job.future.set_exception(StoreBusy(f"{self.path}: {StoreBusy.__doc__}"))
+            return True
 
     def _drain(self) -> list[_Job]:
         jobs: list[_Job] = []
@@ -352,10 +375,8 @@ _INHERITED: list[Database] = []
 
 
 def _after_fork() -> None:
-    """Make what the parent has open unusable in the child, and let go of its place in the queue."""
     for database in list(_OPEN):
-        database._unusable = StoreClosed(f"{database.path} was opened before a fork; open it again in this process")
-        database._turnstile.close()
+        database.leave_to_parent()
         _INHERITED.append(database)
     _OPEN.clear()
 

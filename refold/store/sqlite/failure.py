@@ -46,8 +46,9 @@ class translated:  # noqa: N801 - reads as a word in `with translated(path):`
         """Tell a quota or a full disk from one that fails: SQLite calls all but the plainest case an IO error."""
         if not isinstance(error, apsw.IOError):
             return False
-        return error.extendedresult == apsw.SQLITE_IOERR_SHMSIZE or (
-            error.extendedresult == apsw.SQLITE_IOERR_WRITE
+        kind: int = getattr(error, "extendedresult", 0)  # missing in apsw's stubs
+        return kind == apsw.SQLITE_IOERR_SHMSIZE or (
+            kind == apsw.SQLITE_IOERR_WRITE
             and self._connection is not None
             and self._connection.system_errno in _NO_SPACE
         )

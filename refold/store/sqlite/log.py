@@ -11,7 +11,7 @@ import apsw
 import msgspec
 from msgspec import Struct
 
-from refold.errors import PositionAhead
+from refold.errors import PositionAhead, StoreError
 from refold.model.query import Query
 from refold.model.record import NewEvent, StoredEvent
 from refold.store.api import (
@@ -27,7 +27,7 @@ from refold.store.api import (
 )
 from refold.store.sqlite import select
 from refold.store.sqlite.append import EPOCH, MICROSECOND, Append, Appends, head_of
-from refold.store.sqlite.database import Database
+from refold.store.sqlite.database import BUSY, Database
 
 PAGE = 1_000
 FIRST_PAGE = 200
@@ -35,6 +35,7 @@ FIRST_PAGE = 200
 PAGE_BYTES = 8 << 20
 WATCH_SECONDS = 0.02
 """How often followers look whether another process has committed."""
+NEW_TYPES = "SELECT name, type_id FROM event_type WHERE type_id > ?"
 logger = logging.getLogger("refold.store")
 _decode_tags = msgspec.json.Decoder(tuple[str, ...]).decode
 
@@ -45,8 +46,9 @@ class SqliteStore:
     def __init__(self, database: Database, *, clock: Clock, retention: timedelta, durable: bool) -> None:
         self.database = database
         self._appends = Appends(clock, retention)
-        self._types = _Types()
+        self._types = _Types({}, {})
         self._grown = asyncio.Event()
+        self._followers = 0
         self._watch: asyncio.Task[None] | None = None
         self.capabilities = frozenset(
             {Capability.SHARED, Capability.VIEWS} | ({Capability.DURABLE} if durable else set())
@@ -61,16 +63,19 @@ class SqliteStore:
         durability: str = "durable",
         clock: Clock = utc_now,
         retention: timedelta = RETENTION,
+        busy_timeout: timedelta = BUSY,
+        vfs: str | None = None,
     ) -> "SqliteStore":
         """Open the log in a file, creating it if need be.
 
         `durability="relaxed"` gives up, on power loss only, what was acknowledged since the last checkpoint.
+        `busy_timeout` is how long another program may keep an append waiting; `vfs` names SQLite's access to the disk.
         Raises `StoreError`: `NotAStore` for another program's file, `StoreTooNew`, `StoreReadOnly`, `StoreBusy`.
         """
+        database = Database(Path(path), durability=durability, busy_timeout=busy_timeout, vfs=vfs)
         durable = durability == "durable"
         if not durable:
             logger.warning("%s is open with durability=%s: power loss may take the newest events", path, durability)
-        database = Database(Path(path), durability=durability)
         return cls(database, clock=clock, retention=retention, durable=durable)
 
     async def append(
@@ -79,7 +84,7 @@ class SqliteStore:
         """Add a batch; see the port."""
         batch = checked(events, append_id)
         result: Appended = await self.database.submit(
-            self._appends, Append(batch, conditions(condition), append_id), len(batch)
+            self._appends, Append(batch, conditions(condition), append_id), _cost(batch)
         )
         return result
 
@@ -98,7 +103,7 @@ class SqliteStore:
         limit: int | None = None,
     ) -> AsyncIterator[Page]:
         """Read matching events page by page; see the port."""
-        within, hits = await self.database.read(
+        types, within, hits = await self.database.read(
             lambda connection: self._begin(connection, query, after, upto, backwards, limit)
         )
         end, left = within.upto, limit
@@ -113,7 +118,7 @@ class SqliteStore:
                 return
             within = within.rest(hits.cut)
             size = PAGE if left is None else min(left, PAGE)
-            hits = await self.database.read_long(partial(self._hits, query=query, within=within, size=size))
+            hits = await self.database.read_long(partial(_hits, types=types, query=query, within=within, size=size))
 
     async def head(self) -> int:
         """Return the last position."""
@@ -124,16 +129,23 @@ class SqliteStore:
         head = await self.head()
         if after > head:
             raise PositionAhead(f"cannot follow after {after}: the head is {head}")
-        if self._watch is None:
-            self._watch = asyncio.create_task(self._watch_others())
-        while True:
-            grown = self._grown
-            if await self.head() > after:
-                async for page in self.read(query, after=after):
-                    yield page
-                    after = page.upto
-            else:
-                await grown.wait()
+        self._followers += 1
+        try:
+            if self._watch is None:
+                self._watch = asyncio.create_task(self._watch_others(self.database.version()))
+            while True:
+                grown = self._grown
+                if await self.head() > after:
+                    async for page in self.read(query, after=after):
+                        yield page
+                        after = page.upto
+                else:
+                    await grown.wait()
+        finally:
+            self._followers -= 1
+            if self._followers == 0 and self._watch:
+                self._watch.cancel()
+                self._watch = None
 
     async def close(self) -> None:
         """Finish what is under way and close the file."""
@@ -146,12 +158,14 @@ class SqliteStore:
         self._grown.set()
         self._grown = asyncio.Event()
 
-    async def _watch_others(self) -> None:
+    async def _watch_others(self, seen: int) -> None:
         """Wake followers when another process has committed; this one's commits wake them at once."""
-        seen = self.database.version()
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            version = self.database.version()
+            try:
+                version = self.database.version()
+            except StoreError:
+                version = -1  # the followers will meet the error, where it can be handled
             if version != seen:
                 seen = version
                 self._wake()
@@ -164,36 +178,28 @@ class SqliteStore:
         upto: int | None,
         backwards: bool,
         limit: int | None,
-    ) -> "tuple[select.Range, _Hits]":
+    ) -> "tuple[_Types, select.Range, _Hits]":
         """Pin the read to the head, and read its first page."""
-        head, _ = head_of(connection)
+        head, _, newest_type = head_of(connection)
         within = select.Range(after, head if upto is None else min(upto, head), backwards)
-        self._types.see(connection, head)
+        types = self._types.seen(connection, newest_type)
+        self._types = types
         size = FIRST_PAGE if limit is None else min(limit, FIRST_PAGE)
-        return within, self._hits(connection, query=query, within=within, size=size)
+        return types, within, _hits(connection, types=types, query=query, within=within, size=size)
 
-    def _hits(self, connection: apsw.Connection, *, query: Query, within: select.Range, size: int) -> "_Hits":
-        if size == 0:
-            return _Hits([], within.after)
-        rows = select.rows(connection, self._types.ids, query, within, size + 1)
-        events: list[StoredEvent] = []
-        if rows is None:
-            return _Hits(events, None)
-        names = self._types.names
-        keeps = query.matches if select.scans(query) else None
-        weight = 0
-        seconds, recorded_at = 0, EPOCH
-        for position, micros, type_id, version, tags, data, metadata in rows:
-            if weight > PAGE_BYTES or len(events) == size:
-                rows.close()
-                return _Hits(events, events[-1].position)
-            if micros != seconds:  # events of one append share their time
-                seconds, recorded_at = micros, EPOCH + micros * MICROSECOND
-            event = StoredEvent(position, recorded_at, names[type_id], version, _decode_tags(tags), data, metadata)
-            if keeps is None or keeps(event.type, event.tags):
-                events.append(event)
-                weight += len(data) + len(metadata)
-        return _Hits(events, None)
+
+class _Types(Struct, frozen=True):
+    """The ids of event types, numbered from 1; several threads read it, so it is never changed."""
+
+    ids: dict[str, int]
+    names: dict[int, str]
+
+    def seen(self, connection: apsw.Connection, newest: int) -> "_Types":
+        """Return what is known of all types up to the newest."""
+        if newest <= len(self.ids):
+            return self
+        new: dict[str, int] = dict(connection.execute(NEW_TYPES, (len(self.ids),)))
+        return _Types(self.ids | new, self.names | {type_id: name for name, type_id in new.items()})
 
 
 class _Hits(Struct):
@@ -203,17 +209,30 @@ class _Hits(Struct):
     cut: int | None
 
 
-class _Types:
-    """The ids of the event types, as the reading side knows them. New types only come with new events."""
+def _hits(connection: apsw.Connection, *, types: _Types, query: Query, within: select.Range, size: int) -> _Hits:
+    if size == 0:
+        return _Hits([], within.after)
+    rows = select.rows(connection, types.ids, query, within, size + 1)
+    events: list[StoredEvent] = []
+    if rows is None:
+        return _Hits(events, None)
+    names = types.names
+    keeps = query.matches if select.scans(query) else None
+    weight = 0
+    last_micros, recorded_at = 0, EPOCH
+    for position, micros, type_id, version, tags, data, metadata in rows:
+        if weight > PAGE_BYTES or len(events) == size:
+            rows.close()
+            return _Hits(events, events[-1].position)
+        if micros != last_micros:  # events of one append share their time
+            last_micros, recorded_at = micros, EPOCH + micros * MICROSECOND
+        event = StoredEvent(position, recorded_at, names[type_id], version, _decode_tags(tags), data, metadata)
+        if keeps is None or keeps(event.type, event.tags):
+            events.append(event)
+            weight += len(data) + len(metadata)
+    return _Hits(events, None)
 
-    def __init__(self) -> None:
-        self.ids: dict[str, int] = {}
-        self.names: dict[int, str] = {}
-        self._head = 0
 
-    def see(self, connection: apsw.Connection, head: int) -> None:
-        """Learn the types that are used up to `head`."""
-        if head != self._head:
-            self.ids = dict(connection.execute("SELECT name, type_id FROM event_type"))
-            self.names = {type_id: name for name, type_id in self.ids.items()}
-            self._head = head
+def _cost(batch: Sequence[NewEvent]) -> int:
+    """Return the work of an append in rows; a page of data counts as one."""
+    return sum(1 + len(event.tags) + (len(event.data) >> 12) for event in batch)

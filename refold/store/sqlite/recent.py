@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from refold.model.query import Query, QueryItem
 
-SIZE = 20_000
-"""How many events a generation holds; there are two."""
+SIZE = 60_000
+"""How many events and tags a generation holds; there are two. The transaction under way must fit into one."""
 
 _Seen: TypeAlias = tuple[int, str, Collection[str]]
 
@@ -25,7 +25,7 @@ class _Generation:
         self.by_type: dict[str, list[_Seen]] = {}
 
     def add(self, seen: _Seen) -> None:
-        self.count += 1
+        self.count += 1 + len(seen[2])
         self.by_type.setdefault(seen[1], []).append(seen)
         for tag in seen[2]:
             self.by_tag.setdefault(tag, []).append(seen)

@@ -12,11 +12,14 @@ import apsw
 from msgspec import Struct
 
 from refold.model.query import Query, QueryItem
+from refold.store.api import MAX_TAGS
 
 PROBE = 256
 """How far tags are counted to find the rarest."""
 MAX_BRANCHES = 400
 """SQLite merges up to 500 selects; a query of more scans the range instead."""
+MAX_BOUND = 30_000
+"""SQLite binds up to 32,766 values."""
 
 COLUMNS = "position, recorded_at, type_id, version, tags, data, metadata"
 
@@ -79,7 +82,9 @@ def first_match(connection: apsw.Connection, types: Mapping[str, int], query: Qu
 
 def scans(query: Query) -> bool:
     """Tell whether `rows` gives the whole range, for the caller to filter."""
-    return sum(1 if item.tags else len(item.types) for item in query.items) > MAX_BRANCHES
+    branches = sum(1 if item.tags else len(item.types) for item in query.items)
+    bound = sum(len(item.tags) + len(item.types) for item in query.items) + 2 * branches
+    return branches > MAX_BRANCHES or bound > MAX_BOUND
 
 
 def _branches(connection: apsw.Connection, types: Mapping[str, int], query: Query, within: Range) -> list[_Branch]:
@@ -97,6 +102,8 @@ def _branches(connection: apsw.Connection, types: Mapping[str, int], query: Quer
 
 
 def _by_tags(connection: apsw.Connection, type_ids: Sequence[int], item: QueryItem, within: Range) -> _Branch | None:
+    if len(item.tags) > MAX_TAGS:  # no event has them all, and SQLite could not nest them all
+        return None
     tag_ids: list[int] = []
     for tag in item.tags:
         tag_id = connection.execute(TAG_ID, (tag,)).get

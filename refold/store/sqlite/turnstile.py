@@ -11,7 +11,7 @@ The queue is a courtesy: what keeps the file whole is SQLite's own lock, taken a
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -72,7 +72,7 @@ class Turnstile:
             time.sleep(POLL_SECONDS)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> Generator[None]:
         """Leave when the block ends."""
         try:
             yield
