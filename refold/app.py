@@ -1,12 +1,14 @@
 """The composition root: lists in, a running system out."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from copy import copy
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
-from refold.errors import InvalidQuery, StoreClosed, WiringError
+from refold.errors import InvalidQuery, StoreClosed, WaitTimeout, WiringError
 from refold.model.hints import described, members
 from refold.model.message import Command, Event
 from refold.model.query import Query, QueryItem
@@ -26,6 +28,7 @@ from refold.view.open import open_views
 
 S = TypeVar("S", bound=State)
 WAIT_SECONDS = 30.0
+POLL_SECONDS = 0.02
 
 
 class App:
@@ -60,6 +63,7 @@ class App:
         self._hot_states = hot_states
         self._snapshot_every = snapshot_every
         self._clock = clock
+        self._follows = True
         self._check()
         self._exit = AsyncExitStack()
         self._running: _Running | None = None
@@ -81,7 +85,7 @@ class App:
             for projection in self._projections.values():
                 projection.reads_from(cast(Views, views))
             followers: tuple[Follower, ...] = (*self._projections.values(), *self._processes)
-            for follower in followers:
+            for follower in followers if self._follows else ():
                 subscription = Subscription(follower, store, cast(Views, views))
                 await subscription.start()
                 exits.push_async_callback(subscription.stop)
@@ -94,6 +98,30 @@ class App:
     ) -> None:
         self._running = None
         await self._exit.aclose()
+
+    @property
+    def states(self) -> tuple[type[State], ...]:
+        """All classes of states that this app asks for or keeps."""
+        handlers = [*self._decisions.values(), *(process.handler for process in self._processes)]
+        asked = [each.kind.cls for handler in handlers for each in handler.parameters if not isinstance(each, str)]
+        return tuple(dict.fromkeys([*asked, *self._projections]))
+
+    def describe(self) -> dict[str, list[str]]:
+        """Return what this app is made of, by name."""
+        return {
+            "events": [kind.__name__ for kind in self.schema.events],
+            "decisions": [f"{decision.name}({command.__name__})" for command, decision in self._decisions.items()],
+            "processes": [process.name for process in self._processes],
+            "projections": [projection.name for projection in self._projections.values()],
+            "states": [cls.__name__ for cls in self.states],
+        }
+
+    def passive(self) -> Self:
+        """Return a copy of this app that executes and reads, but leaves projections and processes to others."""
+        twin = copy(self)
+        twin._follows = False
+        twin._running = None
+        return twin
 
     async def execute(
         self,
@@ -187,7 +215,8 @@ class App:
         table = self._projections[projection].table
 
         async def reached(position: int) -> None:
-            await now.subscriptions[table.name].reached(position, WAIT_SECONDS)
+            if position:
+                await now.reached(table.name, position, WAIT_SECONDS)
 
         return View(table, cast(Views, now.views), reached)
 
@@ -206,14 +235,13 @@ class App:
 
         Raises `WaitTimeout` after `timeout` seconds, and `SubscriptionFailed` if one has stopped.
         """
-        subscriptions = self._now.subscriptions
+        names = [*(each.name for each in self._projections.values()), *(each.name for each in self._processes)]
         if projection is not None:
-            if projection.__name__ not in subscriptions:
+            if projection.__name__ not in names:
                 raise WiringError(f"{described(projection)} is neither a projection nor a process of this app")
-            await subscriptions[projection.__name__].reached(position, timeout)
-            return
-        for subscription in subscriptions.values():
-            await subscription.reached(position, timeout)
+            names = [projection.__name__]
+        for name in names:
+            await self._now.reached(name, position, timeout)
 
     async def settle(self) -> None:
         """Wait until every projection and process is at rest at the head, whatever they made each other do."""
@@ -275,6 +303,23 @@ class _Running:
         self.loader = loader
         self.executor = executor
         self.subscriptions: dict[str, Subscription] = {}
+
+    async def reached(self, name: str, position: int, seconds: float | None) -> None:
+        """Wait until a subscription, which may run in another process, has come to a position."""
+        if name in self.subscriptions:
+            await self.subscriptions[name].reached(position, seconds)
+            return
+        loop = asyncio.get_running_loop()
+        end = None if seconds is None else loop.time() + seconds
+        while (checkpoint := await cast(Views, self.views).checkpoint(name)) < position:
+            if end is not None and loop.time() >= end:
+                raise WaitTimeout(
+                    f"{name}, which this app leaves to others, is saved at position {checkpoint} after {seconds:g} s, "
+                    f"{position - checkpoint} short of {position}",
+                    subscription=name,
+                    position=checkpoint,
+                )
+            await asyncio.sleep(POLL_SECONDS)
 
 
 def _zoned(moment: datetime, name: str) -> datetime:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 E = TypeVar("E", covariant=True)
 
@@ -42,7 +42,7 @@ class Metadata(Struct, frozen=True, omit_defaults=True):
     causation_id: str = ""
     actor: str = ""
     occurred_at: datetime | None = None
-    extra: dict[str, Any] = field(default_factory=dict[str, Any])
+    extra: dict[str, Any] = {}  # msgspec gives each its own
 
 
 class Recorded(Struct, Generic[E], frozen=True):

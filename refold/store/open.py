@@ -3,16 +3,17 @@
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from refold.errors import WiringError
+from refold.errors import NotAStore, WiringError
 from refold.store.api import Clock, Store, utc_now
 
 EXAMPLES = "sqlite:///shop.db (a file beside you), sqlite:////var/lib/shop.db (an absolute path), memory:"
 
 
-async def open_store(url: str, *, clock: Clock = utc_now) -> Store:
+async def open_store(url: str, *, clock: Clock = utc_now, create: bool = True) -> Store:
     """Open the log at an address: `sqlite:///shop.db`, with `?durability=relaxed` if power loss matters little.
 
-    `memory:` is a log that ends with the process. Raises `WiringError` for an address of no backend.
+    `memory:` is a log that ends with the process. Raises `WiringError` for an address of no backend, and `NotAStore`
+    for a log that does not exist yet where it should not be created.
     """
     check_url(url)
     parts = urlsplit(url)
@@ -23,7 +24,15 @@ async def open_store(url: str, *, clock: Clock = utc_now) -> Store:
     from refold.store.sqlite import SqliteStore
 
     durability = parse_qs(parts.query).get("durability", ["durable"])[0]
-    return await SqliteStore.open(Path(unquote(parts.path[1:])), durability=durability, clock=clock)
+    path = _file(parts.path, create=create)
+    return await SqliteStore.open(path, durability=durability, clock=clock)
+
+
+def _file(path: str, *, create: bool) -> Path:
+    file = Path(unquote(path[1:]))
+    if not create and not file.exists():
+        raise NotAStore(f"there is no log at {file.absolute()}")
+    return file
 
 
 def check_url(url: str) -> None:

@@ -1,0 +1,159 @@
+"""`refold log`: the events as they are stored, whatever app wrote them."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+import click
+
+from refold.cli.moment import MOMENT
+from refold.errors import InvalidQuery
+from refold.model.query import Query, QueryItem
+from refold.runtime.load import position_at
+from refold.store.api import Store
+from refold.store.open import open_store
+
+STORE = click.option(
+    "--store", envvar="REFOLD_STORE", required=True, metavar="URL", help="Address of the log. [env: REFOLD_STORE]"
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
+TYPES = click.option(
+    "--type", "-t", "types", multiple=True, metavar="NAME", help="Only events of this type; repeatable."
+)
+TAGS = click.option(
+    "--tag", "-g", "tags", multiple=True, metavar="NAME:VALUE", help="Only events with this tag; all of several."
+)
+
+
+@click.group()
+def log() -> None:
+    """Read the events of a log."""
+
+
+@log.command()
+@STORE
+@TYPES
+@TAGS
+@click.option("--lines", "-n", default=10, show_default=True, help="How many of the newest events to begin with.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until interrupted.")
+@JSON
+def tail(store: str, types: tuple[str, ...], tags: tuple[str, ...], lines: int, follow: bool, as_json: bool) -> None:
+    r"""Show the newest events.
+
+    \b
+      refold log tail -n 20
+      refold log tail --follow --type OrderPlaced
+    """
+
+    async def work(log: Store) -> None:
+        from refold.cli.show import Events
+
+        query = _query(types, tags)
+        newest = [event async for page in log.read(query, backwards=True, limit=lines) for event in page]
+        with Events(as_json=as_json) as shown:
+            shown.show(reversed(newest))
+            if follow:
+                after = newest[0].position if newest else await log.head()
+                async for page in log.follow(query, after=after):
+                    shown.show(page)
+
+    _run(store, work)
+
+
+@log.command()
+@STORE
+@TYPES
+@TAGS
+@click.option("--after", default=0, show_default=True, metavar="POSITION", help="Begin behind this position.")
+@click.option("--upto", type=int, metavar="POSITION", help="End with this position.")
+@click.option("--since", type=MOMENT, metavar="TIME", help="Begin behind what was recorded by then.")
+@click.option("--until", type=MOMENT, metavar="TIME", help="End with what was recorded by then.")
+@click.option("--limit", "-n", type=click.IntRange(0), help="At most so many events.")
+@click.option("--backwards", "-r", is_flag=True, help="Newest first.")
+@JSON
+def read(
+    store: str,
+    types: tuple[str, ...],
+    tags: tuple[str, ...],
+    after: int,
+    upto: int | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int | None,
+    backwards: bool,
+    as_json: bool,
+) -> None:
+    r"""Show events by type, tag, position and time.
+
+    TIME is 2026-03-01T12:00:00+01:00; without a zone it is UTC, and a day alone means its end.
+
+    \b
+      refold log read --tag order:o-1
+      refold log read --type OrderPlaced --since 2026-03-01 --limit 100
+      refold log read --json | jq -r .type | sort | uniq -c
+    """
+
+    async def work(log: Store) -> None:
+        from refold.cli.show import Events
+
+        begin = max(after, await position_at(log, since)) if since else after
+        end = await position_at(log, until) if until else upto
+        if until and upto is not None:
+            end = min(upto, await position_at(log, until))
+        with Events(as_json=as_json) as shown:
+            async for page in log.read(_query(types, tags), after=begin, upto=end, backwards=backwards, limit=limit):
+                shown.show(page)
+
+    _run(store, work)
+
+
+@log.command()
+@STORE
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def stats(store: str, as_json: bool) -> None:
+    """Count the events of each type and version, with their bytes and times."""
+
+    async def work(log: Store) -> None:
+        from refold.cli.show import Statistics, progress
+
+        head = await log.head()
+        found = Statistics(head=head)
+        counts: Counter[tuple[str, int]] = Counter()
+        with progress("reading the log", head) as advance:
+            async for page in log.read(upto=head):
+                for event in page:
+                    counts[event.type, event.version] += 1
+                    found.add(event)
+                advance(page.upto)
+        found.show(as_json=as_json)
+
+    _run(store, work)
+
+
+def _query(types: tuple[str, ...], tags: tuple[str, ...]) -> Query:
+    for tag in tags:
+        if ":" not in tag:
+            raise InvalidQuery(f"a tag is written name:value, as in order:o-1; {tag!r} has no colon")
+    return Query((QueryItem(types, tags),)) if types or tags else Query()
+
+
+@asynccontextmanager
+async def _opened(url: str) -> AsyncGenerator[Store]:
+    store = await open_store(url, create=False)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def _run(url: str, work: Callable[[Store], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with _opened(url) as store:
+            await work(store)
+
+    try:
+        asyncio.run(run())
+    except KeyboardInterrupt:
+        click.echo(err=True)

@@ -1,0 +1,48 @@
+"""`refold`: the commands, how they are asked for help, and how errors are told."""
+
+import sys
+from typing import Any
+
+import click
+
+import refold
+from refold.cli.app import check, state
+from refold.cli.log import log
+from refold.errors import RefoldError, WiringError
+
+
+class _Commands(click.Group):
+    """Tells what went wrong in one line on stderr; 1 means an error or a finding, 2 wrong usage."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RefoldError as error:
+            from refold.cli.show import cleaned
+
+            click.echo(f"{click.style('error', fg='red', bold=True)} [{error.code}] {cleaned(str(error))}", err=True)
+            sys.exit(2 if isinstance(error, WiringError) and not ctx.params.get("finding") else 1)
+        except BrokenPipeError:
+            sys.stderr.close()  # `refold log read | head`: nobody listens any more
+            sys.exit(0)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(refold.__version__, prog_name="refold")
+def main() -> None:
+    r"""Look into a Refold log and at the app that writes it.
+
+    A log is named by its address, sqlite:///shop.db, with --store or in the environment as REFOLD_STORE. An app is
+    named as module:attribute, the attribute being an App, or a function that takes an address and returns one.
+
+    \b
+      refold log tail --store sqlite:///shop.db --follow
+      refold log read --tag order:o-1 --json | jq .data
+      refold state shop.main:app Order o-1 --as-of 2026-03-01
+      refold check shop.main:app
+    """
+
+
+main.add_command(log)
+main.add_command(state)
+main.add_command(check)
