@@ -1,77 +1,161 @@
 """A fingerprint of what defines a state, so that rows and snapshots of other code are never taken for current.
 
-It covers the fields, the compiled `evolve` with the functions and constants of its own package that it uses, and the
-events that it folds. A new Python may compile differently; then what was kept is computed anew, which is safe.
+It covers the fields with the structs and enums in them, the compiled methods with the functions, classes and constants
+of their own package that they use, and the events that the state folds, with their upcasters. It is the same in every
+process: nothing in it depends on an address or on the hash seed. A new Python may compile differently; then what was
+kept is computed anew, which is safe.
 """
 
-import inspect
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from datetime import date, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum
+from functools import cached_property, partial
 from hashlib import blake2b
-from typing import Any, cast
+from types import EllipsisType, NoneType
+from typing import Any, cast, get_args, get_origin
+from uuid import UUID
 
+import msgspec
 from msgspec import Struct
-from msgspec.structs import fields
 
-from refold.model.message import stored_name
-from refold.model.state import State, state_kind
+from refold.errors import WiringError
+from refold.model.hints import hints, peeled
+from refold.model.message import Command, Event, stored_name
+from refold.model.state import Singleton, State, state_kind
 
-
-def fingerprint(cls: type[State]) -> str:
-    """Return a short text that changes with the definition of a state."""
-    hasher = blake2b(digest_size=8)
-    for part in _parts(cls):
-        hasher.update(part.encode() + b"\0")
-    return hasher.hexdigest()
+PLAIN = (str, bytes, int, float, complex, NoneType, EllipsisType, Decimal, date, time, timedelta, timezone, UUID)
+"""What is written as it is; of other objects, which may hold addresses and change while they live, only the class."""
+NOT_THEIRS = (object, Struct, State, Singleton, Event, Command, Enum)
+"""Classes whose methods are not part of a program's own."""
 
 
-def _parts(cls: type[State]) -> list[str]:
-    parts = [cls.__qualname__, *_shape(cls)]
+def fingerprint(cls: type[State], upcasters: Iterable[Callable[..., object]] = ()) -> str:
+    """Return a short text that changes with the definition of a state, or with the upcasters of its events."""
+    parts = _Parts(cls.__module__.partition(".")[0])
+    parts.add(cls)
     for event in state_kind(cls).events:
-        parts += [repr(stored_name(event)), *_shape(event)]
-    package = cls.__module__.partition(".")[0]
-    seen: set[int] = set()
-    for name, member in inspect.getmembers(cls, inspect.isfunction):
-        if name not in vars(State):
-            parts += _function(member, package, seen)
-    return parts
+        parts.add(event)
+    for upcaster in upcasters:
+        parts.add(upcaster)
+    return parts.hasher.hexdigest()
 
 
-def _shape(cls: type[Struct]) -> list[str]:
-    annotations = inspect.get_annotations(cls)
-    return [
-        f"{each.name}: {annotations.get(each.name, each.type)!s} = {each.default!r} {_named(each.default_factory)}"
-        for each in fields(cls)
-    ]
+class _Parts:
+    """Goes through what a definition is made of, each part once."""
+
+    def __init__(self, package: str) -> None:
+        self.hasher = blake2b(digest_size=8)
+        self._package = package
+        self._seen: set[object] = set()
+
+    def add(self, used: Any) -> None:
+        """Add a class, a function or a value; of other packages only the name."""
+        match used:
+            case type() | types.FunctionType():
+                self._write(used.__qualname__)
+                if _package(used) == self._package and used not in self._seen:
+                    self._seen.add(used)
+                    self._class(used) if isinstance(used, type) else self._function(used)
+            case property():
+                self.add(used.fget)
+            case cached_property():
+                self.add(used.func)
+            case classmethod() | staticmethod():
+                self.add(used.__func__)
+            case partial():
+                self.add((used.func, used.args, used.keywords))
+            case frozenset() | set():
+                self._write(f"set {sorted(map(_text, cast(Iterable[object], used)))}")
+            case tuple() | list() | Mapping():
+                parts = cast(Collection[object], used)
+                self._write(f"{len(parts)} of")
+                for part in cast(Mapping[object, object], used).items() if isinstance(used, Mapping) else parts:
+                    self.add(part)
+            case Struct():
+                self._write(type(used).__qualname__)
+                self.add([getattr(used, name) for name in used.__struct_fields__])
+            case _:
+                self._write(_text(used))
+                if wrapped := getattr(used, "__wrapped__", None):  # by functools.cache, or like it
+                    self.add(wrapped)
+
+    def _write(self, text: str) -> None:
+        self.hasher.update(text.encode(errors="surrogatepass") + b"\0")
+
+    def _class(self, cls: Any) -> None:
+        if issubclass(cls, Event):
+            self.add(stored_name(cls))
+        if issubclass(cls, Enum):
+            self.add([(member.name, member.value) for member in cls])
+        if issubclass(cls, Struct):
+            for field in msgspec.structs.fields(cls):
+                self.add((field.name, field.encode_name, field.default, field.default_factory))
+        try:
+            annotations = hints(cls)
+        except WiringError:  # a helper's may be for type checkers only
+            annotations = {}
+        for annotation in annotations.values():
+            self._annotation(annotation)
+        for base in cls.__mro__:
+            if base not in NOT_THEIRS and _package(base) == self._package:
+                for name, member in vars(base).items():
+                    if isinstance(member, types.FunctionType | property | cached_property | classmethod | staticmethod):
+                        self._write(name)
+                        self.add(member)
+
+    def _annotation(self, annotation: Any) -> None:
+        inner, marks = peeled(annotation)
+        self.add(marks)
+        self.add(get_origin(inner) or inner)
+        for argument in get_args(inner):
+            self._annotation(argument)
+
+    def _function(self, function: types.FunctionType) -> None:
+        self.add((function.__defaults__, function.__kwdefaults__))
+        for cell in function.__closure__ or ():
+            self.add(cell.cell_contents)
+        modules: list[types.ModuleType] = []
+        for code in _codes(function.__code__):
+            self.add((code.co_code, code.co_exceptiontable, code.co_names))
+            for constant in code.co_consts:
+                if not isinstance(constant, types.CodeType):
+                    self.add(constant)
+            for name in code.co_names:
+                if name in function.__globals__:
+                    used = function.__globals__[name]
+                    if isinstance(used, types.ModuleType):
+                        modules.append(used)
+                    else:
+                        self.add(used)
+                else:  # perhaps what is used of a module that was named before
+                    for module in modules:
+                        if module.__name__.partition(".")[0] == self._package:
+                            self.add(getattr(module, name, None))
 
 
-def _named(value: Any) -> str:
-    return getattr(value, "__qualname__", repr(value))
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
 
 
-def _function(function: types.FunctionType, package: str, seen: set[int]) -> list[str]:
-    if id(function) in seen:
-        return []
-    seen.add(id(function))
-    parts = [function.__qualname__, repr(function.__defaults__)]
-    for code in _codes(function.__code__):
-        parts += [code.co_code.hex(), repr([each for each in code.co_consts if not isinstance(each, types.CodeType)])]
-        for name in code.co_names:
-            used = function.__globals__.get(name)
-            if isinstance(used, types.FunctionType):
-                if used.__module__.partition(".")[0] == package:
-                    parts += [name, *_function(used, package, seen)]
-            else:
-                parts.append(name if used is None or not _is_constant(used) else f"{name}={used!r}")
-    return parts
+def _package(used: type | types.FunctionType) -> str:
+    return used.__module__.partition(".")[0]
 
 
-def _codes(code: types.CodeType) -> list[types.CodeType]:
-    inner = [each for each in code.co_consts if isinstance(each, types.CodeType)]
-    return [code, *(found for each in inner for found in _codes(each))]
-
-
-def _is_constant(value: object) -> bool:
-    if isinstance(value, tuple | frozenset):
-        return all(_is_constant(each) for each in cast(Iterable[object], value))
-    return isinstance(value, str | bytes | int | float | bool)
+def _text(value: Any) -> str:
+    """Write a value the same way in every process."""
+    match value:
+        case Enum():
+            return f"{type(value).__qualname__}.{value.name} {_text(value.value)}"
+        case tuple():
+            return f"tuple {list(map(_text, cast(Iterable[object], value)))}"
+        case frozenset():
+            return f"set {sorted(map(_text, cast(Iterable[object], value)))}"
+        case type() | types.FunctionType():
+            return value.__qualname__
+        case _:
+            return repr(value) if isinstance(value, PLAIN) else type(value).__qualname__

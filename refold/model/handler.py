@@ -140,7 +140,12 @@ def _read(function: Callable[..., Any], *, takes: type, gives: type, example: st
     parameters = list(inspect.signature(function).parameters.values())
     first = annotations.get(parameters[0].name) if parameters else None
     messages = tuple(dict.fromkeys(members(first)))
-    if not all(isinstance(each, type) and issubclass(each, takes) and each is not takes for each in messages):
+    by_position = bool(parameters) and parameters[0].kind in (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    )
+    said = all(isinstance(each, type) and issubclass(each, takes) and each is not takes for each in messages)
+    if not (by_position and said):
         raise WiringError(
             f"{described(function)} must take {_a(takes)} first, and say which: `{function.__name__}{example}`"
         )
@@ -158,6 +163,8 @@ def _parameter(
     function: Callable[..., Any], parameter: inspect.Parameter, annotation: Any, messages: tuple[type, ...]
 ) -> Parameter:
     inner, marks = peeled(annotation)
+    if parameter.kind is parameter.VAR_KEYWORD:
+        raise WiringError(f"{described(function)}: write `*{parameter.name}` for several states of one kind")
     if inner is Metadata:
         return "metadata"
     if inner is Reader:
@@ -169,11 +176,16 @@ def _parameter(
             f"{described(function)}: {parameter.name!r} is annotated {inner!r}; "
             "besides the message a handler takes states, `Metadata` and, in an `async def`, a `Reader`"
         )
-    if parameter.kind is parameter.VAR_KEYWORD:
-        raise WiringError(f"{described(function)}: write `*{parameter.name}` for several states of one kind")
     kind = state_kind(inner)
     many = parameter.kind is parameter.VAR_POSITIONAL
     of = next((mark.field for mark in marks if isinstance(mark, Of)), None)
+    for message in messages if of is not None else ():
+        tags = [key.tag for key in kind.keys]
+        if not any(of in (path.field, path.where) and path.tag in tags for path in tag_paths(message)):
+            raise WiringError(
+                f"{described(function)}: {parameter.name!r} is said to be of {of!r}, but {message.__name__} has no "
+                f"field of that name tagged {' or '.join(repr(tag.name) for tag in tags)}"
+            )
     sources = {
         message: tuple(
             _source(function, parameter.name, kind, index, message, of, many=many) for index in range(len(kind.keys))
@@ -190,13 +202,8 @@ def _source(
     key = kind.keys[index]
     state = kind.cls.__name__
     paths = [path for path in tag_paths(message) if path.tag == key.tag]
-    if of is not None and any(path.field == of or path.where == of for path in paths):
-        paths = [path for path in paths if path.field == of or path.where == of]
-    elif of is not None and len(kind.keys) == 1:
-        raise WiringError(
-            f"{described(function)}: {name!r} is said to be of {of!r}, but {message.__name__} has no field of that "
-            f"name tagged {key.tag.name!r}"
-        )
+    # A key of several fields may have only one of them named.
+    paths = [path for path in paths if of in (path.field, path.where)] or paths
     if not paths:
         raise WiringError(
             f"{described(function)}: the key of {name}: {state} is tagged {key.tag.name!r}, but {message.__name__} has "
@@ -205,14 +212,15 @@ def _source(
     for path in paths:
         if path.kind is not key.type:
             raise WiringError(
-                f"{described(function)}: {state}.{key.name} is a {key.type.__name__}, "
-                f"but {message.__name__}.{path.where}, with the same tag, is a {path.kind.__name__}"
+                f"{described(function)}: {state}.{key.name} is of type {key.type.__name__}, "
+                f"but {message.__name__}.{path.where}, with the same tag, is of type {path.kind.__name__}"
             )
     if many:
         return tuple(paths)
-    if any(path.many for path in paths):
+    among_many = next((path.where for path in paths if path.many), None)
+    if among_many is not None:
         raise WiringError(
-            f"{described(function)}: {message.__name__}.{paths[0].where} may name many {state}s. "
+            f"{described(function)}: {message.__name__}.{among_many} may name many {state}s. "
             f"Take them all: `*{name}: {state}`"
         )
     if len(paths) > 1:
@@ -228,9 +236,11 @@ def _emits(function: Callable[..., Any], annotation: Any, gives: type) -> tuple[
     found: list[Any] = []
     for member in members(annotation):
         arguments = get_args(member) if get_origin(member) else (member,)
-        # Of a Generator[Yield, Send, Return] only the first counts; an Iterable has just one.
-        found += [each for each in members(arguments[0]) if each is not type(None)] if arguments else []
-    if annotation is None or not found or not all(isinstance(each, type) for each in found):
+        # Of a Generator[Yield, Send, Return] only the first counts; an Iterable has just one, a tuple many.
+        for argument in arguments if get_origin(member) is tuple else arguments[:1]:
+            found += [each for each in members(argument) if each is not type(None) and each is not Ellipsis]
+    # Any is a class since Python 3.11, but says nothing.
+    if annotation is None or not found or not all(isinstance(each, type) and each is not Any for each in found):
         return None
     wrong = [each for each in found if not issubclass(each, gives)]
     if wrong:

@@ -16,8 +16,13 @@ class QueryItem(Struct, frozen=True):
     tags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.types, str) or isinstance(self.tags, str):
-            raise InvalidQuery(f"types and tags are collections of strings: write types=({self.types!r},)")
+        for field in ("types", "tags"):
+            names: Collection[object] = getattr(self, field)
+            if isinstance(names, str):
+                raise InvalidQuery(f"{field} are a collection of strings: write {field}=({names!r},)")
+            for name in names:
+                if not isinstance(name, str):
+                    raise InvalidQuery(f"{field} are strings, not {name!r}")
         force_setattr(self, "types", tuple(sorted(set(self.types))))
         force_setattr(self, "tags", tuple(sorted(set(self.tags))))
         if not self.types and not self.tags:

@@ -4,11 +4,14 @@ Events are stored as JSON. What is encoded is decoded again at once and compared
 that could not be read from it.
 """
 
+import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any, TypeVar, cast
+from uuid import UUID
 
 import msgspec
 from msgspec import Struct
@@ -21,11 +24,21 @@ from refold.model.record import Metadata, NewEvent, Recorded, StoredEvent
 from refold.model.state import State, state_kind
 from refold.model.tag import tag_paths, tags_of
 
+S = TypeVar("S", bound=Struct)
+
 MAX_DIGITS = 64
 """Of a Decimal, and of its exponent's amount: `int(Decimal("1e999999"))` alone takes half a minute."""
 
+_HARMLESS = frozenset({str, int, bool, bytes, type(None), date, UUID})
 _encode = msgspec.json.Encoder().encode
 _decode_metadata = msgspec.json.Decoder(Metadata).decode
+
+
+class _Step(Struct, frozen=True):
+    """An upcaster, and where it leads."""
+
+    function: Callable[[Any], Event]
+    new: type[Event]
 
 
 class _Form(Struct, frozen=True):
@@ -33,7 +46,7 @@ class _Form(Struct, frozen=True):
 
     kind: type[Event]
     decode: Callable[[bytes], Event]
-    upcasters: tuple[Callable[[Any], Event], ...]
+    steps: tuple[_Step, ...]
 
 
 class Schema:
@@ -41,14 +54,21 @@ class Schema:
 
     def __init__(self, events: object, upcasters: Iterable[Callable[[Any], Event]] = ()) -> None:
         self.events = tuple(_event_classes(events))
-        steps = dict(_upcaster(function) for function in upcasters)
+        steps: dict[type[Event], _Step] = {}
+        for old, step in map(_upcaster, upcasters):
+            if old in steps:
+                raise WiringError(
+                    f"{described(step.function)} and {described(steps[old].function)} both upcast {described(old)}: "
+                    "leave one of them"
+                )
+            steps[old] = step
         for old in steps:
             if old in self.events:
                 raise WiringError(
                     f"{described(old)} is upcast, so nothing may record it any more: take it out of `events`"
                 )
         self._stored_as = {kind: stored_name(kind) for kind in self.events}
-        self._checks = {kind: _needs_checks(kind) for kind in self.events}
+        self._checks = {kind: _needs_checks(kind) for kind in (*self.events, *steps)}
         self._forms: dict[tuple[str, int], _Form] = {}
         for kind in (*self.events, *steps):
             self._add(kind, _chain(kind, steps, self.events))
@@ -61,16 +81,9 @@ class Schema:
         if kind not in self._stored_as:
             raise InvalidEvent(f"{described(kind)} is not among the events of this app: add it to `events`")
         name, version = self._stored_as[kind]
-        if self._checks[kind]:
-            _check_value(event, kind.__name__)
-        try:
-            data = _encode(event)
-            again = self._forms[name, version].decode(data)
-        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
-            raise InvalidEvent(f"{event!r} cannot be stored: {error}") from error
-        if again != event:
-            raise InvalidEvent(_difference(event, again))
-        return NewEvent(name, data, tags_of(event), version, b"" if metadata is None else encode_metadata(metadata))
+        data, again = _encoded(event, self._forms[name, version].decode, kind.__name__, check=self._checks[kind])
+        # What was read again has the types of its annotations: "red" and Color.RED are equal, but only one has a tag.
+        return NewEvent(name, data, tags_of(again), version, b"" if metadata is None else encode_metadata(metadata))
 
     def decode(self, stored: StoredEvent) -> Event:
         """Decode a stored event and bring it up to what the program knows."""
@@ -79,15 +92,21 @@ class Schema:
             raise self._unknown(stored)
         try:
             event = form.decode(stored.data)
-        except (msgspec.MsgspecError, RecursionError) as error:
-            raise UndecodableEvent(
-                f"the event at position {stored.position}, {stored.type} version {stored.version}, does not fit "
-                f"{described(form.kind)}: {error}. Its data begins {stored.data[:120]!r}. "
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise _undecodable(
+                stored,
+                f"does not fit {described(form.kind)}: {error}. Its data begins {stored.data[:120]!r}. "
                 "If the class changed, keep the old one and write an upcaster",
-                position=stored.position,
             ) from error
-        for upcaster in form.upcasters:
-            event = upcaster(event)
+        for step in form.steps:
+            try:
+                event = step.function(event)
+            except Exception as error:
+                raise _undecodable(stored, f"fails {described(step.function)}: {error!r}") from error
+            if type(event) is not step.new:
+                raise _undecodable(
+                    stored, f"is made {event!r} by {described(step.function)}, but should be a {step.new.__name__}"
+                )
         return event
 
     def recorded(self, stored: StoredEvent) -> Recorded[Event]:
@@ -103,20 +122,27 @@ class Schema:
             names.update(dict.fromkeys(self._names[kind]))
         return tuple(names)
 
+    def upcasters(self, kinds: Iterable[type[Event]]) -> list[Callable[[Any], Event]]:
+        """Return the functions that lead old events to these classes."""
+        wanted = tuple(kinds)
+        chains = [form.steps for form in self._forms.values() if form.steps and form.steps[-1].new in wanted]
+        return list(dict.fromkeys(step.function for steps in chains for step in steps))
+
     def query(self, state: State) -> Query:
         """Return which stored events a state is made of, those that are upcast included."""
         kind = state_kind(type(state))
         return Query((QueryItem(self.names(kind.events), kind.tags(state)),))
 
-    def _add(self, kind: type[Event], upcasters: tuple[Callable[[Any], Event], ...]) -> None:
+    def _add(self, kind: type[Event], steps: tuple[_Step, ...]) -> None:
         stored = stored_name(kind)
         if stored in self._forms:
             raise WiringError(
                 f"{described(kind)} and {described(self._forms[stored].kind)} are both stored as {stored.name!r} "
-                f"version {stored.version}: give one another version, `@stored_as({stored.name!r}, version=2)`"
+                f"version {stored.version}: give one another name or version, as in "
+                f"`@stored_as({stored.name!r}, version={stored.version + 1})`"
             )
         tag_paths(kind)
-        self._forms[stored] = _Form(kind, msgspec.json.Decoder(kind).decode, upcasters)
+        self._forms[stored] = _Form(kind, msgspec.json.Decoder(kind).decode, steps)
 
     def _check_versions(self) -> None:
         newest: dict[str, int] = {}
@@ -130,7 +156,7 @@ class Schema:
                         f"`@stored_as({name!r}, version={version})` and add an upcaster from it to `upcasters`"
                     )
 
-    def _names_by_class(self, steps: Mapping[type[Event], "_Step"]) -> dict[type[Event], tuple[str, ...]]:
+    def _names_by_class(self, steps: Mapping[type[Event], _Step]) -> dict[type[Event], tuple[str, ...]]:
         names: dict[type[Event], list[str]] = {kind: [self._stored_as[kind].name] for kind in self.events}
         for old in steps:
             names[_end(old, steps)].append(stored_name(old).name)
@@ -148,19 +174,11 @@ class Schema:
         )
 
 
-class _Step(Struct, frozen=True):
-    function: Callable[[Any], Event]
-    new: type[Event]
-
-
 def encode_metadata(metadata: Metadata) -> bytes:
-    """Encode metadata for the log, or raise `InvalidEvent` for a naive time."""
-    if metadata.occurred_at is not None and metadata.occurred_at.tzinfo is None:
-        raise InvalidEvent(f"occurred_at={metadata.occurred_at!r} has no time zone: use datetime(…, tzinfo=UTC)")
-    try:
-        return _encode(metadata)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidEvent(f"the metadata cannot be stored: {error}") from error
+    """Encode metadata for the log, or raise `InvalidEvent` if it could not be read from it again."""
+    check = metadata.occurred_at is not None or bool(metadata.extra)
+    data, _ = _encoded(metadata, _decode_metadata, "metadata", check=check)
+    return data
 
 
 def decode_metadata(stored: StoredEvent) -> Metadata:
@@ -169,14 +187,20 @@ def decode_metadata(stored: StoredEvent) -> Metadata:
         return Metadata(occurred_at=stored.recorded_at)
     try:
         metadata = _decode_metadata(stored.metadata)
-    except msgspec.MsgspecError as error:
-        raise UndecodableEvent(
-            f"the metadata of the event at position {stored.position} cannot be read: {error}",
-            position=stored.position,
-        ) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _undecodable(stored, f"has metadata that cannot be read: {error}") from error
     if metadata.occurred_at is None:
         return msgspec.structs.replace(metadata, occurred_at=stored.recorded_at)
     return metadata
+
+
+def _undecodable(stored: StoredEvent, why: str) -> UndecodableEvent:
+    return UndecodableEvent(
+        f"the event at position {stored.position}, {stored.type} version {stored.version}, {why}",
+        position=stored.position,
+        type=stored.type,
+        version=stored.version,
+    )
 
 
 def _event_classes(events: object) -> Iterable[type[Event]]:
@@ -192,36 +216,34 @@ def _event_classes(events: object) -> Iterable[type[Event]]:
 
 
 def _upcaster(function: Callable[[Any], Event]) -> tuple[type[Event], _Step]:
-    annotations = hints(function)
-    new = annotations.pop("return", None)
-    olds = list(annotations.values())
-    for kind in (*olds, new):
-        if not isinstance(kind, type) or not issubclass(kind, Event) or len(olds) != 1:
-            raise WiringError(
-                f"{described(function)} is no upcaster. Write `def {function.__name__}(old: OldEvent) -> NewEvent`"
-            )
-    if olds[0] is new:
+    plain = inspect.isfunction(function) and not inspect.iscoroutinefunction(function)
+    annotations = hints(function) if plain else {}
+    kinds = [annotations.get(name) for name in (*inspect.signature(function).parameters, "return")] if plain else []
+    if len(kinds) != 2 or not all(isinstance(kind, type) and issubclass(kind, Event) for kind in kinds):
+        raise WiringError(
+            f"{described(function)} is no upcaster. Write `def add_currency(old: OrderPlacedV1) -> OrderPlaced`"
+        )
+    old, new = cast(list[type[Event]], kinds)
+    if old is new:
         raise WiringError(f"{described(function)} leads from {described(new)} to itself")
-    return olds[0], _Step(function, cast(type[Event], new))
+    return old, _Step(function, new)
 
 
-def _chain(
-    kind: type[Event], steps: Mapping[type[Event], _Step], events: tuple[type[Event], ...]
-) -> tuple[Callable[[Any], Event], ...]:
-    functions: list[Callable[[Any], Event]] = []
+def _chain(kind: type[Event], steps: Mapping[type[Event], _Step], events: tuple[type[Event], ...]) -> tuple[_Step, ...]:
+    found: list[_Step] = []
     seen = [kind]
     while kind in steps:
-        functions.append(steps[kind].function)
+        found.append(steps[kind])
         kind = steps[kind].new
         if kind in seen:
             raise WiringError(f"upcasters go in a circle: {' → '.join(each.__name__ for each in (*seen, kind))}")
         seen.append(kind)
     if kind not in events:
         raise WiringError(
-            f"{described(functions[-1])} leads to {described(kind)}, which is not among the events of this app: "
+            f"{described(found[-1].function)} leads to {described(kind)}, which is not among the events of this app: "
             "add it to `events`, or write an upcaster from it"
         )
-    return tuple(functions)
+    return tuple(found)
 
 
 def _end(kind: type[Event], steps: Mapping[type[Event], _Step]) -> type[Event]:
@@ -258,38 +280,79 @@ def _needs_checks(kind: type[Event]) -> bool:
     return False
 
 
-def _check_value(value: object, where: str) -> None:
-    """Refuse times without a zone, numbers that are none, and Decimals that could stall a reader."""
+def _encoded(value: S, decode: Callable[[bytes], S], name: str, *, check: bool) -> tuple[bytes, S]:
+    """Encode a value, and return also what will be read; raise `InvalidEvent` if that is not the same."""
+    try:
+        data = _encode(value)
+        again = decode(data)
+        wrong = (_doubt(again) if check else None) or _difference(value, again)
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+        raise InvalidEvent(f"{name}{_reason(value) or f' cannot be stored: {error}'}") from error
+    if wrong:
+        raise InvalidEvent(f"{name}{_reason(value) or wrong}")
+    return data, again
+
+
+def _reason(value: object) -> str | None:
+    """Return the doubt that explains best why a value did not come back."""
+    try:
+        return _doubt(value)
+    except RecursionError:
+        return None
+
+
+def _doubt(value: object) -> str | None:
+    """Return where in a value is a time without a zone, a number that is none, or a Decimal that could stall."""
     match value:
-        case datetime() | time() if value.tzinfo is None:
-            raise InvalidEvent(f"{where} is {value!r}, which has no time zone: use datetime(…, tzinfo=UTC)")
-        case float() if not math.isfinite(value):
-            raise InvalidEvent(f"{where} is {value}, which JSON cannot hold")
+        case Struct():
+            for name in value.__struct_fields__:
+                part = getattr(value, name)
+                if type(part) not in _HARMLESS and (found := _doubt(part)):
+                    return f".{name}{found}"
+        case datetime() | time():
+            if value.utcoffset() is None:
+                return f" is {value!r}, which has no time zone: use datetime(…, tzinfo=UTC)"
+        case float():
+            if not math.isfinite(value):
+                return f" is {value}, which JSON cannot hold"
         case Decimal():
             _, digits, exponent = value.as_tuple()
             if not isinstance(exponent, int) or abs(exponent) > MAX_DIGITS or len(digits) > MAX_DIGITS:
-                raise InvalidEvent(f"{where} is {value!r}: at most {MAX_DIGITS} digits, and an exponent as small")
-        case Struct():
-            for name in value.__struct_fields__:
-                _check_value(getattr(value, name), f"{where}.{name}")
-        case dict():
-            for key, entry in cast(dict[object, object], value).items():
-                _check_value(key, f"{where}, a key")
-                _check_value(entry, f"{where}[{key!r}]")
-        case list() | tuple() | set() | frozenset():
-            for entry in cast(Iterable[object], value):
-                _check_value(entry, f"{where}[]")
+                return f" is {value!r}: at most {MAX_DIGITS} digits, and an exponent as small"
         case _:
-            pass
+            for part, where in _parts(value):
+                if type(part) not in _HARMLESS and (found := _doubt(part)):
+                    return where + found
+    return None
 
 
-def _difference(event: Event, again: Event) -> str:
-    """Say what would come back changed."""
-    for name in event.__struct_fields__:
-        given, read = getattr(event, name), getattr(again, name)
-        if given != read:
-            return (
-                f"{type(event).__name__}.{name} is {given!r}, but would be read from the log as {read!r}: "
-                "give it the type that its annotation names"
-            )
-    return f"{event!r} would be read from the log as {again!r}"
+def _difference(given: object, read: object) -> str | None:
+    """Return where and how a value would come back changed, if it would."""
+    if given == read:
+        return None
+    if isinstance(given, datetime) and isinstance(read, datetime) and given.astimezone(UTC) == read.astimezone(UTC):
+        # Where clocks are turned, Python takes one moment in two zones for two (PEP 495).
+        return None
+    parts, others = _parts(given), _parts(read)
+    if not parts or type(given) is not type(read) or [where for _, where in parts] != [where for _, where in others]:
+        return f" is {given!r}, but would be read from the log as {read!r}: give it the type that its annotation names"
+    for (part, where), (other, _) in zip(parts, others, strict=True):
+        if found := _difference(part, other):
+            return where + found
+    return None
+
+
+def _parts(value: object) -> list[tuple[object, str]]:
+    """Return what a value is made of, and where each part is, for people."""
+    match value:
+        case Struct():
+            return [(getattr(value, name), f".{name}") for name in value.__struct_fields__]
+        case dict():
+            entries = cast(dict[object, object], value).items()
+            return [pair for key, entry in entries for pair in ((key, ", a key,"), (entry, f"[{key!r}]"))]
+        case list() | tuple() | set() | frozenset():
+            return [(part, "[]") for part in cast(Iterable[object], value)]
+        case _ if dataclasses.is_dataclass(value):
+            return [(getattr(value, each.name), f".{each.name}") for each in dataclasses.fields(value)]
+        case _:
+            return []

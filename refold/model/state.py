@@ -4,6 +4,7 @@ A state built from its key alone is at once the initial state and the query for 
 everything that the rest of Refold needs: the key from the fields without a default, the events from `evolve`.
 """
 
+import inspect
 from collections.abc import Iterable
 from functools import cache
 from itertools import product
@@ -17,7 +18,7 @@ from refold.model.hints import described, hints, members, peeled
 from refold.model.message import Event, stored_name
 from refold.model.query import Query, QueryItem
 from refold.model.record import Metadata, Recorded
-from refold.model.tag import Tag, TagPath, tag_paths, tags_of
+from refold.model.tag import Tag, TagPath, can_be_tag, tag_paths, tags_of
 
 Identity: TypeAlias = tuple[Any, ...]
 """The class of a state followed by the values of its key."""
@@ -48,7 +49,8 @@ class State(Struct, frozen=True):
         state = self
         for each in events:
             event, metadata = (each.event, each.metadata) if isinstance(each, Recorded) else (each, Metadata())
-            if isinstance(event, kind.events) and wanted.issubset(tags_of(event)):
+            # A subclass of an event is another event, in the log as here.
+            if type(event) in kind.events and wanted.issubset(tags_of(event)):
                 state = kind.step(state, event, metadata)
         return state
 
@@ -88,9 +90,9 @@ class StateKind(Struct, frozen=True):
     def step(self, state: Any, event: Event, metadata: Metadata) -> Any:
         """Return the state after one more event."""
         evolved = state.evolve(event, metadata) if self.wants_metadata else state.evolve(event)
-        if evolved is None:
+        if not isinstance(evolved, self.cls):
             raise WiringError(
-                f"{described(self.cls)}.evolve returned None for {type(event).__name__}: "
+                f"{described(self.cls)}.evolve returned {evolved!r} for {type(event).__name__}: "
                 "give each event of its annotation a case that returns a state, or end with `return self`"
             )
         return evolved
@@ -136,10 +138,15 @@ def _keys(cls: type[State]) -> tuple[KeyField, ...]:
             continue
         inner, marks = peeled(annotations[each.name])
         tag = next((mark for mark in marks if isinstance(mark, Tag)), None)
-        if tag is None or not isinstance(inner, type):
+        if tag is None:
             raise WiringError(
                 f"{described(cls)}.{each.name} has no default, so it is part of the key, but it has no tag. Write "
                 f"`{each.name}: Annotated[str, Tag('{each.name.removesuffix('_id')}')]`, or give it a default"
+            )
+        if not can_be_tag(inner):
+            raise WiringError(
+                f"{described(cls)}.{each.name} is part of the key, so it must be a str, int, UUID, date or enum, "
+                f"not {getattr(inner, '__name__', inner)}"
             )
         keys.append(KeyField(each.name, tag, inner))
     return tuple(keys)
@@ -149,6 +156,8 @@ def _evolve(cls: type[State]) -> tuple[tuple[type[Event], ...], bool]:
     function = getattr(cls, "evolve", None)
     if function is None:
         raise WiringError(f"{described(cls)} has no evolve. Write `def evolve(self, event: SomethingHappened) -> Self`")
+    if not inspect.isfunction(function) or inspect.iscoroutinefunction(function):
+        raise WiringError(f"{described(cls)}.evolve must be a plain method: `def evolve(self, event: …) -> Self`")
     annotations = hints(function)
     annotations.pop("return", None)
     names = function.__code__.co_varnames[1 : function.__code__.co_argcount]
@@ -166,6 +175,8 @@ def _evolve(cls: type[State]) -> tuple[tuple[type[Event], ...], bool]:
             raise WiringError(
                 f"{described(function)} has a parameter {name!r}; besides the event it may take `Metadata` only"
             )
+    if function.__code__.co_kwonlyargcount:
+        raise WiringError(f"{described(function)} takes parameters by name; take them by position, without `*`")
     if len(names) > 2:
         raise WiringError(f"{described(function)} takes Metadata twice")
     return cast(tuple[type[Event], ...], events), len(names) == 2
@@ -180,6 +191,6 @@ def _check_tagged(cls: type[State], key: KeyField, event: type[Event], paths: li
     for path in paths:
         if path.kind is not key.type:
             raise WiringError(
-                f"{described(cls)}.{key.name} is a {key.type.__name__}, but {described(event)}.{path.where}, "
-                f"with the same tag, is a {path.kind.__name__}"
+                f"{described(cls)}.{key.name} is of type {key.type.__name__}, but {described(event)}.{path.where}, "
+                f"with the same tag, is of type {path.kind.__name__}"
             )

@@ -88,6 +88,11 @@ def tags_of(message: Struct) -> tuple[str, ...]:
     return tuple(dict.fromkeys(path.tag.text(value) for path in tag_paths(kind) for value in path.read(message)))
 
 
+def can_be_tag(kind: object) -> bool:
+    """Tell whether values of a class can be tags."""
+    return _is(kind, _VALUES) and not _is(kind, _NO_VALUES)
+
+
 @cache
 def _plain_tags(kind: type[Struct]) -> tuple[tuple[str, str, type], ...]:
     """Return field, prefix and type of each tag of a class, if all are plain values at its top; nothing otherwise.
@@ -136,7 +141,7 @@ def _leaves(annotation: Any, tag: Tag | None, place: _Place) -> Iterator[_Leaf]:
         for argument, step in _steps(kind, get_args(inner), place):
             yield from _leaves(argument, tag, step)
     elif tag is not None and kind is not NoneType:
-        if not _is(kind, _VALUES) or _is(kind, _NO_VALUES):
+        if not can_be_tag(kind):
             raise WiringError(
                 f"{described(place.inside[0])}.{place.where} is tagged {tag.name!r} but is a "
                 f"{getattr(kind, '__name__', kind)}; a tag is made of a str, int, UUID, date or enum"
