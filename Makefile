@@ -15,6 +15,9 @@ $(READY): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@
 
+demo: $(READY)  ## replay a marketplace's orders, and show what they add up to; STORE=sqlite:///shop.db
+	$(BIN)/python -m examples.shop demo $(if $(STORE),--store $(STORE))
+
 test: lint types unit  ## run every check: format, lint, floors, types, tests, docs
 
 lint: $(READY)  ## format, style and floors
@@ -28,6 +31,13 @@ types: $(READY)  ## mypy and pyright, strict
 
 unit: $(READY)  ## the tests, with the README's and the docs' code
 	$(BIN)/python -m pytest -n 2
+
+crash: $(READY)  ## 200 kills and 20,000 power cuts; REFOLD_SEED=… repeats a run
+	REFOLD_KILLS=200 REFOLD_IMAGES=20000 $(BIN)/python -m pytest -s tests/crash
+
+bench: $(READY)  ## measure against raw loops and peers, in one run; CASES="one-append load"
+	@$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python -m bench $(CASES)
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.db demo.db-*

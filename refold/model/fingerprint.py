@@ -143,7 +143,7 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _package(used: type | types.FunctionType) -> str:
-    return used.__module__.partition(".")[0]
+    return (used.__module__ or "").partition(".")[0]  # code run by exec may have none
 
 
 def _text(value: Any) -> str:

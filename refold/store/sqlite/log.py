@@ -210,8 +210,6 @@ class _Hits(Struct):
 
 
 def _hits(connection: apsw.Connection, *, types: _Types, query: Query, within: select.Range, size: int) -> _Hits:
-    if size == 0:
-        return _Hits([], within.after)
     rows = select.rows(connection, types.ids, query, within, size + 1)
     events: list[StoredEvent] = []
     if rows is None:
@@ -221,15 +219,16 @@ def _hits(connection: apsw.Connection, *, types: _Types, query: Query, within: s
     weight = 0
     last_micros, recorded_at = 0, EPOCH
     for position, micros, type_id, version, tags, data, metadata in rows:
-        if weight > PAGE_BYTES or len(events) == size:
-            rows.close()
-            return _Hits(events, events[-1].position)
         if micros != last_micros:  # events of one append share their time
             last_micros, recorded_at = micros, EPOCH + micros * MICROSECOND
         event = StoredEvent(position, recorded_at, names[type_id], version, _decode_tags(tags), data, metadata)
-        if keeps is None or keeps(event.type, event.tags):
-            events.append(event)
-            weight += len(data) + len(metadata)
+        if keeps is not None and not keeps(event.type, event.tags):
+            continue
+        if weight > PAGE_BYTES or len(events) == size:
+            rows.close()
+            return _Hits(events, events[-1].position if events else within.after)
+        events.append(event)
+        weight += len(data) + len(metadata)
     return _Hits(events, None)
 
 

@@ -1,0 +1,12 @@
+"""Tests for what is built with Refold, and for what Refold is built on; needs `pip install refold[testing]`."""
+
+import pytest
+
+# Before they are imported, so that a failing rule of an installed package shows its values too.
+pytest.register_assert_rewrite("refold.testing.store")
+
+from refold.testing.clock import Clock  # noqa: E402
+from refold.testing.store.fixture import Failpoint, StoreFixture  # noqa: E402
+from refold.testing.store_contract import StoreContract  # noqa: E402
+
+__all__ = ["Clock", "Failpoint", "StoreContract", "StoreFixture"]
