@@ -105,9 +105,10 @@ def judge(image: Image, folder: Path, tally: Tally) -> None:
         finally:
             connection.close()
     except (apsw.CorruptError, apsw.NotADBError, apsw.IOError):
+        sound, rows, tags = False, [], 0
+    if not sound:  # then its rows mean nothing
         tally.corrupt += 1
         return
-    tally.corrupt += not sound
     tally.lost += len(rows) < image.acknowledged
     tally.lost_synced += len(rows) < image.synced
     tally.torn += not whole(rows) or tags != TAGS * len(rows)
