@@ -8,6 +8,7 @@ import click
 import refold
 from refold.cli.app import check, state
 from refold.cli.log import log
+from refold.cli.store import store
 from refold.errors import RefoldError, WiringError
 
 
@@ -45,4 +46,5 @@ def main() -> None:
 
 main.add_command(log)
 main.add_command(state)
+main.add_command(store)
 main.add_command(check)

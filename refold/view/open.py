@@ -1,17 +1,21 @@
 """From a store to the views that live beside it."""
 
+from weakref import WeakKeyDictionary
+
 from refold.errors import MissingCapability
 from refold.store.api import Capability, Store
 from refold.store.memory import MemoryStore
 from refold.view.api import Views
+from refold.view.memory import MemoryViews
+
+_IN_MEMORY: WeakKeyDictionary[MemoryStore, MemoryViews] = WeakKeyDictionary()
+"""The views live as long as the log in memory, whoever opens them."""
 
 
 def open_views(store: Store) -> Views:
     """Return the views in the same database as a log; raise `MissingCapability` if it cannot hold any."""
     if isinstance(store, MemoryStore):
-        from refold.view.memory import MemoryViews
-
-        return MemoryViews()
+        return _IN_MEMORY.setdefault(store, MemoryViews())
     if Capability.VIEWS in store.capabilities:
         from refold.store.sqlite import SqliteStore
 
@@ -19,4 +23,10 @@ def open_views(store: Store) -> Views:
             from refold.view.sqlite import SqliteViews
 
             return SqliteViews(store.database)
+        if type(store).__module__.startswith("refold.store.postgres."):  # so that its driver is not imported for others
+            from refold.store.postgres import PostgresStore
+            from refold.view.postgres import PostgresViews
+
+            assert isinstance(store, PostgresStore)
+            return PostgresViews(store)
     raise MissingCapability(f"{type(store).__name__} cannot hold views, so it cannot keep projections or processes")

@@ -1,6 +1,7 @@
 """`refold state` and `refold check`."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +64,12 @@ def test_a_wrong_name_is_told(refold: Refold, arguments: tuple[str, ...], says: 
     assert says in result.stderr
 
 
+def test_migrate_makes_a_log_ready(refold: Refold, tmp_path: Path) -> None:
+    result = refold("store", "migrate", "--store", f"sqlite:///{tmp_path}/new.db")
+    assert (result.exit_code, result.stdout) == (0, "ready, with its head at position 0\n")
+    assert refold("log", "stats", "--store", f"sqlite:///{tmp_path}/new.db").exit_code == 0
+
+
 def test_every_command_teaches_by_example(refold: Refold) -> None:
-    for command in (("log", "tail"), ("log", "read"), ("state",)):
+    for command in (("log", "tail"), ("log", "read"), ("state",), ("store", "migrate")):
         assert f"refold {' '.join(command)}" in refold(*command, "--help").stdout.split("Options:")[0].split("\n", 2)[2]

@@ -153,5 +153,5 @@ class LimitRules(StoreRules):
         assert await data(store, Query.of(types=many)) == [first.data, last.data]
         with pytest.raises(Conflict):
             await store.append([event("Tried", "x")], AppendCondition(by_items, at[0]))
-        others = Query(tuple(QueryItem((name,), ("other",)) for name in many))
+        others = Query(tuple(QueryItem((f"Other{name}",), ("other",)) for name in many))
         await store.append([event("Tried", "x")], AppendCondition(others, at[0]))

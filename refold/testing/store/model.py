@@ -55,6 +55,10 @@ def batches(types: st.SearchStrategy[str], tags: st.SearchStrategy[str]) -> st.S
     return st.lists(events, min_size=1, max_size=4)
 
 
+narrow = st.builds(lambda name, tags: Query.of(types=name, tags=tags), few_types, st.sets(few_tags, min_size=2))
+"""Conditions that mostly hold."""
+
+
 class Anchor(Struct, frozen=True):
     """A place in the log by its meaning, so that it is the same place in logs that number differently."""
 
@@ -91,7 +95,7 @@ Check: TypeAlias = Callable[[Store], Coroutine[Any, Any, None]]
 appends = st.builds(
     Append,
     batches(few_types, few_tags),
-    st.just([]) | st.lists(st.tuples(queries(few_types, few_tags), anchors), max_size=2),
+    st.just([]) | st.lists(st.tuples(queries(few_types, few_tags) | narrow, anchors), max_size=2),
     st.sampled_from([None, None, None, "id:1", "id:2"]),
 )
 reads = st.builds(
