@@ -1,0 +1,1 @@
+"""Programs that show Refold on real data: a shop and a bank."""

@@ -1,0 +1,1 @@
+"""A bank on fifteen months of real transactions; begin with accounts.py."""

@@ -1,0 +1,32 @@
+"""The bank, wired."""
+
+import os
+
+from examples.bank.accounts import (
+    AccountOpened,
+    AccountOverdrawn,
+    Deposited,
+    Transferred,
+    Withdrawn,
+    deposit,
+    open_account,
+    transfer,
+    withdraw,
+)
+from examples.bank.statements import AccountSummary
+from examples.replay import BatchReplayed, MisfitFound, MisfitSummary
+from refold import App
+
+
+def make_app(url: str) -> App:
+    return App(
+        url,
+        events=AccountOpened | Deposited | Withdrawn | Transferred | AccountOverdrawn | MisfitFound | BatchReplayed,
+        decisions=[open_account, deposit, withdraw, transfer],
+        projections=[AccountSummary, MisfitSummary],
+    )
+
+
+STORE = os.environ.get("BANK_STORE", "sqlite:///bank.db")
+
+app = make_app(STORE)

@@ -1,0 +1,1 @@
+"""A shop on six thousand real orders; begin with orders.py."""

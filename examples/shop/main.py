@@ -1,0 +1,74 @@
+"""The shop, wired: lists in, a running system out. No other file knows the app."""
+
+import os
+
+from examples.replay import BatchReplayed, MisfitFound, MisfitSummary
+from examples.shop.catalogue import ProductListed, list_product
+from examples.shop.fulfilment import (
+    deliver_order,
+    fulfil,
+    invoice_order,
+    mark_unavailable,
+    ship_order,
+    start_processing,
+)
+from examples.shop.inventory import (
+    InventoryRefused,
+    InventoryReleased,
+    InventoryReserved,
+    Stock,
+    StockReceived,
+    receive_stock,
+    release_inventory,
+    reserve_inventory,
+)
+from examples.shop.orders import OrderEvent, cancel_order, place_order
+from examples.shop.payments import PaymentCaptured, approve_order, capture_payment
+from examples.shop.reviews import ReviewSubmitted, submit_review
+from examples.shop.views import CategorySummary, CustomerSummary, MonthSummary, OrderSummary, PaymentTypeSummary
+from refold import App
+
+
+def make_app(url: str) -> App:
+    return App(
+        url,
+        events=[
+            ProductListed,
+            OrderEvent,
+            PaymentCaptured,
+            StockReceived | InventoryReserved | InventoryRefused | InventoryReleased,
+            ReviewSubmitted,
+            MisfitFound | BatchReplayed,
+        ],
+        decisions=[
+            list_product,
+            place_order,
+            cancel_order,
+            capture_payment,
+            approve_order,
+            receive_stock,
+            reserve_inventory,
+            release_inventory,
+            start_processing,
+            invoice_order,
+            ship_order,
+            deliver_order,
+            mark_unavailable,
+            submit_review,
+        ],
+        processes=[fulfil],
+        projections=[
+            OrderSummary,
+            CustomerSummary,
+            MonthSummary,
+            PaymentTypeSummary,
+            CategorySummary,
+            Stock,
+            MisfitSummary,
+        ],
+    )
+
+
+STORE = os.environ.get("SHOP_STORE", "sqlite:///demo.db")
+
+app = make_app(STORE)
