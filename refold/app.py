@@ -1,7 +1,7 @@
 """The composition root: lists in, a running system out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from copy import copy
 from datetime import datetime
@@ -27,6 +27,7 @@ from refold.view.api import Views
 from refold.view.open import open_views
 
 S = TypeVar("S", bound=State)
+T = TypeVar("T")
 WAIT_SECONDS = 30.0
 POLL_SECONDS = 0.02
 
@@ -55,11 +56,17 @@ class App:
         """
         if isinstance(store, str):
             check_url(store)
-        self.schema = Schema(events, upcasters)
+        elif not hasattr(store, "append"):
+            raise WiringError(f"{store!r} is neither a store nor the address of one: write 'sqlite:///shop.db'")
+        if snapshot_every is not None and snapshot_every < 1:
+            raise WiringError("snapshot_every counts events, so it is at least 1")
+        if hot_states < 0:
+            raise WiringError("hot_states counts states, so it is not negative")
+        self.schema = Schema(events, _several("upcasters", upcasters))
         self._store_or_url = store
-        self._decisions = decisions_by_command(decisions, self.schema)
-        self._processes = [Process(function, self.schema) for function in processes]
-        self._projections = {cls: Projection(cls, self.schema) for cls in projections}
+        self._decisions = decisions_by_command(_several("decisions", decisions), self.schema)
+        self._processes = [Process(function, self.schema) for function in _several("processes", processes)]
+        self._projections = {cls: Projection(cls, self.schema) for cls in _several("projections", projections)}
         self._hot_states = hot_states
         self._snapshot_every = snapshot_every
         self._clock = clock
@@ -69,6 +76,8 @@ class App:
         self._running: _Running | None = None
 
     async def __aenter__(self) -> Self:
+        if self._running is not None:
+            raise WiringError("the app is open already; make another App to open the log twice")
         async with AsyncExitStack() as exits:
             if isinstance(self._store_or_url, str):
                 store = await open_store(self._store_or_url, clock=self._clock)
@@ -77,19 +86,13 @@ class App:
                 store = self._store_or_url
             wants_views = self._projections or self._processes or self._snapshot_every
             views = open_views(store) if wants_views else None
-            loader = Loader(store, self.schema, hot=self._hot_states, snapshot_every=self._snapshot_every, views=views)
-            executor = Executor(store, self.schema, loader, self._decisions, self._clock)
-            self._running = running = _Running(store, views, loader, executor)
-            for process in self._processes:
-                process.acts_through(loader, executor)
-            for projection in self._projections.values():
-                projection.reads_from(cast(Views, views))
-            followers: tuple[Follower, ...] = (*self._projections.values(), *self._processes)
-            for follower in followers if self._follows else ():
+            running = self._work_on(store, views)
+            for follower in self._followers(running) if self._follows else ():
                 subscription = Subscription(follower, store, cast(Views, views))
                 await subscription.start()
                 exits.push_async_callback(subscription.stop)
                 running.subscriptions[follower.name] = subscription
+            self._running = running
             self._exit = exits.pop_all()
         return self
 
@@ -203,22 +206,27 @@ class App:
 
     async def follow(self, of: object = None, *, after: int = 0) -> AsyncIterator[Recorded[Event]]:
         """Go through events as `events` does, and then through those to come, for ever."""
-        async for page in self._now.store.follow(self._query(of), after=after):
-            for stored in page:
-                yield self.schema.recorded(stored)
+        pages = self._now.store.follow(self._query(of), after=after)
+        try:
+            async for page in pages:
+                for stored in page:
+                    yield self.schema.recorded(stored)
+        finally:
+            if isinstance(pages, AsyncGenerator):
+                await pages.aclose()
 
     def view(self, projection: type[S]) -> View[S]:
         """Return the view that a projection keeps."""
         if projection not in self._projections:
             raise WiringError(f"{described(projection)} is not kept: add it to `projections`")
-        now = self._now
         table = self._projections[projection].table
 
         async def reached(position: int) -> None:
+            running = self._now
             if position:
-                await now.reached(table.name, position, WAIT_SECONDS)
+                await running.reached(table.name, position, WAIT_SECONDS)
 
-        return View(table, cast(Views, now.views), reached)
+        return View(table, cast(Views, self._now.views), reached)
 
     async def head(self) -> int:
         """Return the last position of the log."""
@@ -237,17 +245,37 @@ class App:
         """
         names = [*(each.name for each in self._projections.values()), *(each.name for each in self._processes)]
         if projection is not None:
-            if projection.__name__ not in names:
+            names = [name for name in names if name == getattr(projection, "__name__", None)]
+            if not names:
                 raise WiringError(f"{described(projection)} is neither a projection nor a process of this app")
-            names = [projection.__name__]
-        for name in names:
-            await self._now.reached(name, position, timeout)
+        waiting = [asyncio.ensure_future(self._now.reached(name, position, timeout)) for name in names]
+        try:
+            if waiting:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)
+            for each in waiting:
+                if each.done():
+                    each.result()
+        finally:
+            for each in waiting:
+                each.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
     async def settle(self) -> None:
-        """Wait until every projection and process is at rest at the head, whatever they made each other do."""
+        """Wait until every projection and process is at rest at the head, whatever they made each other do.
+
+        Raises as `wait` does, but `WaitTimeout` only if one comes no further.
+        """
         while True:
             head = await self.head()
-            await self.wait(head)
+            for subscription in self._now.subscriptions.values():
+                while (before := subscription.position) < head:
+                    try:
+                        await subscription.reached(head, WAIT_SECONDS)
+                    except WaitTimeout:
+                        if subscription.position == before:
+                            raise
+            if not self._follows:
+                await self.wait(head)
             if head == await self.head():
                 return
 
@@ -276,13 +304,31 @@ class App:
             raise InvalidQuery(f"{of!r} does not say which events: give a state, event classes, or a Query")
         return Query((QueryItem(self.schema.names(cast(list[type[Event]], kinds))),))
 
+    def _work_on(self, store: Store, views: Views | None) -> "_Running":
+        """Put together what an open app works with."""
+        loader = self._loader(store, views)
+        executor = Executor(store, self.schema, loader, self._decisions, self._clock)
+        return _Running(store, views, loader, executor)
+
+    def _loader(self, store: Store, views: Views | None) -> Loader:
+        return Loader(store, self.schema, hot=self._hot_states, snapshot_every=self._snapshot_every, views=views)
+
+    def _followers(self, running: "_Running") -> Sequence[Follower]:
+        """Give projections and processes what they work with, now that the log is open."""
+        for projection in self._projections.values():
+            projection.reads_from(cast(Views, running.views))
+        for process in self._processes:
+            # What it looks at lies in the past, so it remembers states of its own.
+            process.acts_through(self._loader(running.store, running.views), running.executor)
+        return (*self._projections.values(), *self._processes)
+
     def _check(self) -> None:
         """Refuse names that come twice, and commands of processes that nothing decides."""
         names: set[str] = set()
         for name in [*(each.name for each in self._projections.values()), *(each.name for each in self._processes)]:
-            if name in names:
+            if name.casefold() in names:  # tables are named after them, and databases do not tell Ab from aB
                 raise WiringError(f"two projections or processes are called {name!r}; their checkpoints need two names")
-            names.add(name)
+            names.add(name.casefold())
         for process in self._processes:
             for command in process.handler.emits or ():
                 if command not in self._decisions:
@@ -290,8 +336,6 @@ class App:
                         f"{described(process.handler.function)} emits {command.__name__}, which no decision takes: "
                         "add one to `decisions`"
                     )
-        if self._snapshot_every is not None and self._snapshot_every < 1:
-            raise WiringError("snapshot_every counts events, so it is at least 1")
 
 
 class _Running:
@@ -323,10 +367,17 @@ class _Running:
 
 
 def _zoned(moment: datetime, name: str) -> datetime:
-    if moment.tzinfo is None:
+    if moment.utcoffset() is None:
         raise InvalidQuery(f"{name}={moment!r} has no time zone: use datetime(…, tzinfo=UTC)")
     return moment
 
 
 def _listed(of: object) -> Sequence[object]:
     return cast(Sequence[object], of) if isinstance(of, list | tuple) else (of,)
+
+
+def _several(name: str, given: Iterable[T]) -> list[T]:
+    """Read one of the lists that an app is made of."""
+    if isinstance(given, str | type) or not isinstance(given, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise WiringError(f"{name} takes a list: write {name}=[{getattr(given, '__name__', '…')}]")
+    return list(given)

@@ -3,12 +3,14 @@
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import refold.app
-from refold.errors import StoreClosed
+from refold.errors import StoreClosed, WiringError
 from refold.model.message import Command, Event
 from refold.model.record import Recorded
 from refold.model.state import State
@@ -16,51 +18,85 @@ from refold.runtime.look import View as AsyncView
 
 S = TypeVar("S", bound=State)
 T = TypeVar("T")
+AHEAD = 500
+"""How many events an iterator takes over at once: each change of threads costs as much as reading several."""
 
 
 class Portal:
     """Runs coroutines in an event loop of another thread, for callers of any thread."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="refold-portal", daemon=True)
+        self._ready: Future[asyncio.AbstractEventLoop] = Future()
+        self._closing = asyncio.Event()
+        self._open = True
+        self._submitting = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="refold-portal", daemon=True)
         self._thread.start()
+        self._loop = self._ready.result()
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine over there, and wait for its result."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        """Run a coroutine over there, and wait for its result; if the wait is interrupted, it is cancelled."""
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise WiringError("refold.sync.App was called from its own event loop: use refold.App there, with await")
+        with self._submitting:
+            if not self._open:
+                coroutine.close()
+                raise StoreClosed("the app is not open: use it inside `with app:`")
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
+        except CancelledError:
+            raise StoreClosed("the app was closed meanwhile") from None
         except BaseException:
             future.cancel()
             raise
 
-    def each(self, items: AsyncIterator[T]) -> Iterator[T]:
-        """Go through an asynchronous iterator that lives over there."""
+    def each(self, items: AsyncIterator[T], ahead: int) -> Iterator[T]:
+        """Go through an asynchronous iterator that lives over there, so many at once."""
         try:
-            while not isinstance(item := self.call(_next(items)), _End):
-                yield item
+            while some := self.call(_some(items, ahead)):
+                yield from some
         finally:
-            self.call(_close(items))
+            self._finish(items)
 
     def close(self) -> None:
-        """End the loop and its thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """Cancel what still runs, and end the loop and its thread."""
+        with self._submitting:  # whatever was submitted is there to be cancelled, and nothing comes after it
+            self._open = False
+            self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join()
-        self._loop.close()
+
+    def _run(self) -> None:
+        with asyncio.Runner() as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._ready.set_result(asyncio.get_running_loop())
+        await self._closing.wait()
+
+    def _finish(self, items: AsyncIterator[Any]) -> None:
+        """Close an iterator, without waiting: it may be the garbage collector, in any thread, that asks for it."""
+        closing = _close(items)
+        try:
+            self._loop.call_soon_threadsafe(self._loop.create_task, closing)
+        except RuntimeError:  # the loop has ended, and has closed it
+            closing.close()
 
 
-class _End:
-    """Comes after the last item."""
-
-
-async def _next(items: AsyncIterator[T]) -> T | _End:
-    return await anext(items, _End())
+async def _some(items: AsyncIterator[T], ahead: int) -> list[T]:
+    some: list[T] = []
+    async for item in items:
+        some.append(item)
+        if len(some) == ahead:
+            break
+    return some
 
 
 async def _close(items: AsyncIterator[Any]) -> None:
     if isinstance(items, AsyncGenerator):
-        await items.aclose()
+        with suppress(RuntimeError):  # it is at work, and about to be cancelled
+            await items.aclose()
 
 
 class App:
@@ -71,6 +107,8 @@ class App:
         self._portal: Portal | None = None
 
     def __enter__(self) -> Self:
+        if self._portal is not None:
+            raise WiringError("the app is open already; make another App to open the log twice")
         self._portal = portal = Portal()
         try:
             portal.call(self._app.__aenter__())
@@ -108,11 +146,11 @@ class App:
 
     def events(self, of: object = None, **bounds: Any) -> Iterator[Recorded[Event]]:
         """Go through events in order; see `refold.App.events`."""
-        return self._now.each(self._app.events(of, **bounds))
+        return self._now.each(self._app.events(of, **bounds), AHEAD)
 
     def follow(self, of: object = None, *, after: int = 0) -> Iterator[Recorded[Event]]:
         """Go through events, and then through those to come, for ever; see `refold.App.follow`."""
-        return self._now.each(self._app.follow(of, after=after))
+        return self._now.each(self._app.follow(of, after=after), 1)
 
     def view(self, projection: type[S]) -> "View[S]":
         """Return the view that a projection keeps."""

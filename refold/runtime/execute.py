@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from msgspec import Struct
 from msgspec.structs import replace
 
-from refold.errors import AppendIdReused, Conflict, Rejected, WiringError
+from refold.errors import Conflict, InvalidEvent, StoreError, WiringError
 from refold.model.handler import Handler, read_decision
 from refold.model.hints import described
 from refold.model.message import Command, Event
@@ -42,6 +42,8 @@ class Context(Struct, frozen=True):
 
     def metadata(self) -> Metadata:
         """Return what all events of this command share; `causation_id` is the command's own id."""
+        if self.occurred_at is not None and self.occurred_at.utcoffset() is None:
+            raise InvalidEvent(f"occurred_at={self.occurred_at!r} has no time zone: use datetime(…, tzinfo=UTC)")
         own = self.id or new_id()
         return Metadata(
             correlation_id=self.correlation_id or own,
@@ -50,6 +52,15 @@ class Context(Struct, frozen=True):
             occurred_at=self.occurred_at,
             extra=dict(self.extra),
         )
+
+
+class _Overtaken(Exception):
+    """Others have appended in between to what a decision looked at."""
+
+    def __init__(self, conflict: Conflict, boundary: frozenset[Identity]) -> None:
+        super().__init__()
+        self.conflict = conflict
+        self.boundary = boundary
 
 
 class Executor:
@@ -69,41 +80,53 @@ class Executor:
         """Decide a command and append its events; return the position from which its outcome can be seen."""
         decision = self._decisions.get(type(command))
         if decision is None:
-            raise WiringError(f"no decision takes {described(type(command))}: add it to `decisions`")
-        if context.id is not None and (done := await self._store.appended(context.id)):
-            return done.last
+            raise WiringError(_undecided(command))
         metadata = context.metadata()
-        turn: asyncio.Lock | None = None
-        for attempt in range(ATTEMPTS):
-            try:
-                if turn is None:
-                    return await self._attempt(decision, command, metadata, context.id, trusting=True)
-                # Those of this process that meet in a boundary take turns, rather than outrun each other.
-                async with turn:
-                    return await self._attempt(decision, command, metadata, context.id, trusting=attempt == 1)
-            except Conflict as conflict:
-                if attempt == ATTEMPTS - 1:
-                    raise Conflict(
-                        f"{decision.name} was overtaken {ATTEMPTS} times by other events; try again later",
-                        **conflict.data,
-                    ) from None
-                turn = self._turn(conflict.data["guarded"])
-                if attempt:
-                    await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.001 * 2**attempt)))  # noqa: S311
-            except (Rejected, AppendIdReused):
-                # The same command may have come through on another way while this one was decided.
-                if context.id is not None and (done := await self._store.appended(context.id)):
-                    return done.last
-                raise
-        raise AssertionError("unreachable")
+        if context.id is None:
+            return await self._decide(decision, command, metadata, None)
+        if done := await self._store.appended(context.id):
+            return done.last
+        try:
+            return await self._decide(decision, command, metadata, context.id)
+        except StoreError:
+            raise
+        except Exception:
+            # The same command may have come through on another way while this one was decided.
+            if done := await self._store.appended(context.id):
+                return done.last
+            raise
 
-    async def record(self, events: Iterable[Event], context: Context, condition: Conditions = None) -> int:
+    async def record(self, events: Sequence[Event], context: Context, condition: Conditions = None) -> int:
         """Append events without a decision; return the last one's position."""
         metadata = context.metadata()
         if not context.causation_id and context.id is None:
             metadata = replace(metadata, causation_id="")
+        for event in events:
+            if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] - a list is easily passed
+                raise InvalidEvent(f"{event!r} is not an Event; give events one by one: `record(first, second)`")
         batch = [self._encode(event, metadata) for event in events]
         return (await self._store.append(batch, condition, append_id=context.id)).last
+
+    async def _decide(self, decision: Handler, command: Command, metadata: Metadata, append_id: str | None) -> int:
+        """Decide and append until nobody comes in between."""
+        turn: asyncio.Lock | None = None
+        for attempt in range(ATTEMPTS):
+            try:
+                if turn is None:
+                    return await self._attempt(decision, command, metadata, append_id, trusting=True)
+                # Those of this process that meet in a boundary take turns, rather than outrun each other.
+                async with turn:
+                    return await self._attempt(decision, command, metadata, append_id, trusting=attempt == 1)
+            except _Overtaken as overtaken:
+                if attempt == ATTEMPTS - 1:
+                    raise Conflict(
+                        f"{decision.name} was overtaken {ATTEMPTS} times by other events; try again later",
+                        **overtaken.conflict.data,
+                    ) from None
+                turn = self._turns.setdefault(overtaken.boundary, asyncio.Lock())
+                if attempt:
+                    await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.001 * 2**attempt)))  # noqa: S311
+        raise AssertionError("unreachable")
 
     async def _attempt(
         self, decision: Handler, command: Command, metadata: Metadata, append_id: str | None, *, trusting: bool
@@ -113,72 +136,71 @@ class Executor:
         A trusting attempt takes guarded states as they are remembered, without asking the log for news: if there
         are any, the append fails. Only events are decided so; to refuse or to do nothing, it asks.
         """
-        asked = [(each, state) for each, states in decision.states(command) for state in states]
+        asked = [
+            (parameter.guarded, state, parameter.kind.identity(state))
+            for parameter, states in decision.states(command)
+            for state in states
+        ]
         loaded: dict[Identity, Loaded] = {}
         unknown: list[State] = []
-        for parameter, state in asked:
-            identity = parameter.kind.identity(state)
-            hot = self._loader.hot(identity) if trusting and parameter.guarded else None
+        for guarded, state, identity in asked:
+            hot = self._loader.hot(identity) if trusting and guarded else None
             if hot is None:
                 unknown.append(state)
             else:
                 loaded[identity] = hot
         trusting = bool(loaded)
-        position = 0
+        position: int | None = None
         if unknown or not asked:
             found, position = await self._loader.current(unknown)
             loaded |= found
-        reader = _GuardedReader(self._loader, self._schema)
+        reader = _GuardedReader(self._loader, position)
         now = metadata if metadata.occurred_at is not None else replace(metadata, occurred_at=self._clock())
         states = {identity: each.state for identity, each in loaded.items()}
         try:
             events = await decision.call(command, states, now, reader)
+            batch = [self._encode(_an_event(event, decision), metadata) for event in events]
         except Exception:
             if not trusting:
                 raise
-            events = []
-        if not events:
+            batch = []
+        if not batch:
             if trusting:
                 return await self._attempt(decision, command, metadata, append_id, trusting=False)
-            return position
-        batch = [(event, self._encode(event, metadata)) for event in events]
-        guarded = {parameter.kind.identity(state): state for parameter, state in asked if parameter.guarded}
-        conditions = [
-            AppendCondition(self._schema.query(state), loaded[identity].position) for identity, state in guarded.items()
-        ]
+            return cast(int, reader.position)
+        # What was both asked for and read is guarded from where it was first seen.
+        guarding = reader.loaded | {identity: loaded[identity] for guarded, _, identity in asked if guarded}
+        conditions = [AppendCondition(each.query, each.position) for each in guarding.values()]
         try:
-            result = await self._store.append(
-                [new for _, new in batch], conditions + reader.conditions, append_id=append_id
-            )
+            result = await self._store.append(batch, conditions, append_id=append_id)
         except Conflict as conflict:
-            for identity in guarded:
-                self._loader.appended(loaded[identity], (), None)
-            conflict.data["guarded"] = frozenset(guarded)
-            raise
-        for identity in guarded:
-            # Under an id, what was appended may have been the same command's that came another way.
-            self._loader.appended(loaded[identity], batch, result.last if append_id is None else None)
+            for each in guarding.values():
+                self._loader.overtaken(each)
+            raise _Overtaken(conflict, frozenset(guarding)) from None
+        for each in guarding.values():
+            if append_id is None:
+                self._loader.appended(each, batch, result.last)
+            else:  # it may have been the same command's that came another way
+                self._loader.overtaken(each)
         return result.last
 
     def _encode(self, event: Event, metadata: Metadata) -> NewEvent:
         return self._schema.encode(event, replace(metadata, event_id=new_id()))
 
-    def _turn(self, guarded: frozenset[Identity]) -> asyncio.Lock:
-        return self._turns.setdefault(guarded, asyncio.Lock())
-
 
 class _GuardedReader:
     """Loads states for a decision, and notes what must not have changed when it appends."""
 
-    def __init__(self, loader: Loader, schema: Schema) -> None:
+    def __init__(self, loader: Loader, position: int | None) -> None:
         self._loader = loader
-        self._schema = schema
-        self.conditions: list[AppendCondition] = []
+        self.position = position
+        """Where the log is read; the first load decides if nothing has yet."""
+        self.loaded: dict[Identity, Loaded] = {}
 
     async def load(self, state: S) -> S:
-        """Return the state with this key as it is now."""
-        loaded, position = await self._loader.current([state])
-        self.conditions.append(AppendCondition(self._schema.query(state), position))
+        """Return the state with this key, as it was when the decision began."""
+        loaded, self.position = await self._loader.current([state], self.position)
+        self.loaded |= loaded
         return cast(S, loaded[state_kind(type(state)).identity(state)].state)
 
 
@@ -200,3 +222,15 @@ def decisions_by_command(functions: Iterable[Callable[..., Any]], schema: Schema
                 )
             decisions[command] = decision
     return decisions
+
+
+def _an_event(given: object, decision: Handler) -> Event:
+    if not isinstance(given, Event):
+        raise WiringError(f"{described(decision.function)} gave {given!r}, but a decision gives events")
+    return given
+
+
+def _undecided(command: object) -> str:
+    if isinstance(command, Command):
+        return f"no decision takes {described(type(command))}: add it to `decisions`"
+    return f"{command!r} is not a command: give one with its fields, as in `PlaceOrder('o-1')`"

@@ -5,24 +5,28 @@ the same place. What is remembered of a state is its value at a position; the lo
 """
 
 import logging
-from collections import OrderedDict
-from collections.abc import Sequence
-from datetime import datetime
-from typing import TypeVar, cast
+from collections import OrderedDict, deque
+from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar, cast
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
+from refold.errors import InvalidQuery, StoreError
 from refold.model.fingerprint import fingerprint
 from refold.model.message import Event
-from refold.model.record import Metadata, NewEvent, Recorded
+from refold.model.query import Query
+from refold.model.record import Metadata, NewEvent, Recorded, StoredEvent
 from refold.model.schema import Schema, decode_metadata
-from refold.model.state import Identity, State, state_kind
+from refold.model.state import Identity, State, StateKind, state_kind
 from refold.store.api import Page, Store
 from refold.view.api import Snapshot, Views
 
 S = TypeVar("S", bound=State)
 NO_METADATA = Metadata()
+NEVER = datetime.min.replace(tzinfo=UTC)
 logger = logging.getLogger("refold.load")
 
 
@@ -31,6 +35,10 @@ class Loaded(Struct, frozen=True):
 
     position: int
     state: State
+    query: Query
+    """Which events it is made of; kept, since putting it together costs as much as folding a few of them."""
+    changed: int = 0
+    """Where its last event stands, or not beyond here."""
     since_snapshot: int = 0
     """How many events it has folded since its last snapshot."""
     newest: bool = True
@@ -51,97 +59,144 @@ class Loader:
         self._views = views if snapshot_every else None
         self._fingerprints: dict[type[State], str] = {}
 
-    async def current(self, states: Sequence[State]) -> tuple[dict[Identity, Loaded], int]:
-        """Return states as they are now, all at one position, and that position."""
-        known = [(state, await self._known(state)) for state in states]
-        upto: int | None = None
+    async def current(self, states: Sequence[State], upto: int | None = None) -> tuple[dict[Identity, Loaded], int]:
+        """Return states as they are now, or were at `upto`, all at one position; and that position."""
+        starts = [await self._start(state, upto) for state in states]
         loaded: dict[Identity, Loaded] = {}
-        for state, start in known:
+        for start in starts:
             result = await self._forward(start, upto)
             upto = result.position
-            identity = state_kind(type(state)).identity(state)
+            identity = state_kind(type(result.state)).identity(result.state)
             loaded[identity] = await self._remember(identity, result)
         return loaded, await self._store.head() if upto is None else upto
 
     def hot(self, identity: Identity) -> Loaded | None:
         """Return a state as it is remembered, if nothing is known to have come after it."""
         loaded = self._hot.get(identity)
-        return loaded if loaded is not None and loaded.newest else None
+        if loaded is None or not loaded.newest or self._is_due(loaded):
+            return None
+        self._hot.move_to_end(identity)
+        return loaded
 
-    def appended(self, loaded: Loaded, events: Sequence[tuple[Event, NewEvent]], last: int | None) -> None:
-        """Fold into what is remembered of a state the events that were just appended under its guard.
-
-        Without `last`, their position, or if the fold needs their times, the state is only known to be behind.
-        """
+    def appended(self, loaded: Loaded, events: Sequence[NewEvent], last: int) -> None:
+        """Fold into what is remembered of a state the events that were just appended under its guard, up to `last`."""
         kind = state_kind(type(loaded.state))
         identity = kind.identity(loaded.state)
         if self._hot.get(identity) is not loaded:
             return
-        if last is None or kind.wants_metadata:
-            self._hot[identity] = msgspec.structs.replace(loaded, newest=False)
+        if kind.wants_metadata:  # the store's time is part of it, which only a read can tell
+            self.overtaken(loaded)
             return
-        state, folded, wanted = loaded.state, 0, kind.tags(loaded.state)
-        for event, new in events:
-            if isinstance(event, kind.events) and all(tag in new.tags for tag in wanted):
-                state = kind.step(state, event, NO_METADATA)
-                folded += 1
-        self._hot[identity] = Loaded(last, state, loaded.since_snapshot + folded)
+        state, folded = loaded.state, 0
+        try:
+            for new in events:
+                if loaded.query.matches(new.type, new.tags):
+                    # Decoded, as every other reader will see it: what was given may be equal, and yet behave otherwise.
+                    event = self._schema.decode(
+                        StoredEvent(last, NEVER, new.type, new.version, new.tags, new.data, b"")
+                    )
+                    state = _step(kind, state, event, NO_METADATA)
+                    folded += 1
+        except Exception:
+            # The events are in the log already, and whoever loads the state next will meet the error.
+            self._hot.pop(identity)
+            return
+        changed = last if folded else loaded.changed
+        self._hot[identity] = Loaded(last, state, loaded.query, changed, loaded.since_snapshot + folded)
+
+    def overtaken(self, loaded: Loaded) -> None:
+        """Learn that events have come after a state as it is remembered."""
+        identity = state_kind(type(loaded.state)).identity(loaded.state)
+        if self._hot.get(identity) is loaded:
+            self._hot[identity] = replace(loaded, newest=False)
 
     async def at(self, state: S, upto: int) -> S:
         """Return a state as it was at a position."""
-        start = await self._snapshot(state, upto)
-        return cast(S, (await self._forward(start, upto)).state)
+        return cast(S, (await self._forward(await self._start(state, upto), upto)).state)
 
     async def effective(self, state: S, moment: datetime, upto: int | None) -> S:
         """Return a state as it was in the world at a moment, by what the log knew at a position.
 
-        Events are folded in the order in which they happened, by `(occurred_at, position)`.
+        Events are folded in the order in which they happened, by `(occurred_at, position)`. Those that were recorded
+        late are held in memory; if there are any, the log is read once more, and they are put in their places.
         """
+        kind = _kind(state)
+        head = await self._store.head()
+        upto = head if upto is None else min(upto, head)
+        beginning = _beginning(state)
+        late: list[Recorded[Event]] = []
+        folded: Any = beginning
+        async for recorded, is_late in self._happened(beginning, moment, upto):
+            if is_late:
+                late.append(recorded)
+            elif not late:
+                folded = kind.step(folded, recorded.event, recorded.metadata)
+        if not late:
+            return cast(S, folded)
+        late.sort(key=lambda each: (each.occurred_at, each.position))
+        waiting = deque(late)
+        folded = beginning
+        async for recorded, is_late in self._happened(beginning, moment, upto):
+            if is_late:
+                continue
+            # At the same time as this one it comes after it, since it was recorded after it.
+            while waiting and waiting[0].occurred_at < recorded.occurred_at:
+                before = waiting.popleft()
+                folded = kind.step(folded, before.event, before.metadata)
+            folded = kind.step(folded, recorded.event, recorded.metadata)
+        for recorded in waiting:
+            folded = kind.step(folded, recorded.event, recorded.metadata)
+        return cast(S, folded)
+
+    async def _happened(
+        self, state: State, moment: datetime, upto: int
+    ) -> AsyncGenerator[tuple[Recorded[Event], bool]]:
+        """Read a state's events that happened by a moment, each with whether one before it happened later."""
         kind = state_kind(type(state))
-        happened: list[Recorded[Event]] = []
+        newest = NEVER
         async for page in self._store.read(self._schema.query(state), upto=upto):
             for stored in page:
                 recorded = self._schema.recorded(stored)
-                if recorded.occurred_at <= moment and isinstance(recorded.event, kind.events):
-                    happened.append(recorded)
-        happened.sort(key=lambda each: (each.occurred_at, each.position))
-        for each in happened:
-            state = kind.step(state, each.event, each.metadata)
-        return state
+                if recorded.occurred_at <= moment and type(recorded.event) in kind.events:
+                    yield recorded, recorded.occurred_at < newest
+                    newest = max(newest, recorded.occurred_at)
 
-    async def _known(self, state: State) -> Loaded:
-        """Return the newest value of a state that is at hand."""
-        identity = state_kind(type(state)).identity(state)
+    async def _start(self, state: State, upto: int | None) -> Loaded:
+        """Return the newest value of a state that is at hand, not beyond `upto`."""
+        identity = _kind(state).identity(state)
         hot = self._hot.get(identity)
-        if hot is not None:
+        if hot is not None and (upto is None or hot.changed <= upto):
             self._hot.move_to_end(identity)
-            return hot
-        return await self._snapshot(state, None)
+            return hot if upto is None or hot.position <= upto else replace(hot, position=upto)
+        query = self._schema.query(state)
+        if (kept := await self._snapshot(state)) and (upto is None or kept[0] <= upto):
+            position, state = kept
+            return Loaded(position, state, query, changed=position)
+        return Loaded(0, _beginning(state), query)
 
     async def _forward(self, start: Loaded, upto: int | None) -> Loaded:
         """Fold what came after `start`."""
-        state, position, folded = start.state, start.position, 0
-        async for page in self._store.read(self._schema.query(state), after=start.position, upto=upto):
-            state = self._fold(state, page)
+        kind = state_kind(type(start.state))
+        state, position, changed, folded = start.state, start.position, start.changed, 0
+        async for page in self._store.read(start.query, after=start.position, upto=upto):
+            state = self._fold(kind, state, page)
             position = max(position, page.upto)
-            folded += len(page)
-        return Loaded(position, state, start.since_snapshot + folded)
+            if page:
+                changed = page[-1].position
+                folded += len(page)
+        return Loaded(position, state, start.query, changed, start.since_snapshot + folded)
 
-    def _fold(self, state: State, page: Page) -> State:
-        kind = state_kind(type(state))
+    def _fold(self, kind: StateKind, state: State, page: Page) -> State:
         for stored in page:
             event = self._schema.decode(stored)
-            if isinstance(event, kind.events):
-                metadata = decode_metadata(stored) if kind.wants_metadata else NO_METADATA
-                state = kind.step(state, event, metadata)
+            state = _step(kind, state, event, decode_metadata(stored) if kind.wants_metadata else NO_METADATA)
         return state
 
     async def _remember(self, identity: Identity, loaded: Loaded) -> Loaded:
         """Keep a state hot, and take a snapshot of it when it is time."""
-        if self._views and self._snapshot_every and loaded.since_snapshot >= self._snapshot_every:
-            loaded = msgspec.structs.replace(loaded, since_snapshot=0)
-            snapshot = Snapshot(loaded.position, msgspec.json.encode(loaded.state))
-            await self._views.keep_snapshot(*self._named(loaded.state), snapshot)
+        if self._is_due(loaded):
+            await self._keep_snapshot(loaded)
+            loaded = replace(loaded, since_snapshot=0)
         older = self._hot.get(identity)
         if older is None or older.position <= loaded.position:
             self._hot[identity] = loaded
@@ -150,24 +205,62 @@ class Loader:
                 self._hot.popitem(last=False)
         return loaded
 
-    async def _snapshot(self, state: State, upto: int | None) -> Loaded:
-        """Return a state's snapshot, or its beginning."""
-        if self._views:
-            kept = await self._views.snapshot(*self._named(state))
-            if kept is not None and (upto is None or kept.position <= upto):
-                try:
-                    return Loaded(kept.position, msgspec.json.decode(kept.data, type=type(state)))
-                except msgspec.MsgspecError:
-                    logger.warning("the snapshot of %r cannot be read; it is folded from the log instead", state)
-        return Loaded(0, state)
+    def _is_due(self, loaded: Loaded) -> bool:
+        return self._snapshot_every is not None and loaded.since_snapshot >= self._snapshot_every
+
+    async def _keep_snapshot(self, loaded: Loaded) -> None:
+        """Keep a state for later; it can do without, so that trouble is only told."""
+        try:
+            data = msgspec.json.encode(loaded.state)
+            if msgspec.json.decode(data, type=type(loaded.state)) == loaded.state:
+                snapshot = Snapshot(loaded.position, data)
+                await cast(Views, self._views).keep_snapshot(*self._named(loaded.state), snapshot)
+            else:
+                logger.warning("no snapshot of %r is kept: it would be read as another", loaded.state)
+        except (StoreError, msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+            logger.warning("no snapshot of %r is kept: %s", loaded.state, error)
+
+    async def _snapshot(self, state: State) -> tuple[int, State] | None:
+        """Return the position and value of a state's snapshot, if it has one."""
+        kept = await self._views.snapshot(*self._named(state)) if self._views else None
+        if kept is None:
+            return None
+        try:
+            return kept.position, msgspec.json.decode(kept.data, type=type(state))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            logger.warning("the snapshot of %r cannot be read; it is folded from the log instead", state)
+            return None
 
     def _named(self, state: State) -> tuple[str, str, str]:
         """Return the class, key and fingerprint under which a state's snapshot is kept."""
         cls = type(state)
         kind = state_kind(cls)
         if cls not in self._fingerprints:
-            self._fingerprints[cls] = fingerprint(cls)
+            self._fingerprints[cls] = fingerprint(cls, self._schema.upcasters(kind.events))
         return cls.__qualname__, msgspec.json.encode(kind.identity(state)[1:]).decode(), self._fingerprints[cls]
+
+
+def _kind(state: State) -> StateKind:
+    if not isinstance(state, State):  # pyright: ignore[reportUnnecessaryIsInstance] - its class is easily passed
+        raise InvalidQuery(f"{state!r} is not a state: give one with its key, as in `Order('o-1')`")
+    return state_kind(type(state))
+
+
+def _beginning(state: State) -> State:
+    """Return the state of this key before any event: what a caller passes may have folded some already."""
+    kind = state_kind(type(state))
+    key = kind.identity(state)[1:]
+    for value, field in zip(key, kind.keys, strict=True):
+        if not isinstance(value, field.type):
+            raise InvalidQuery(
+                f"{kind.cls.__name__}.{field.name} is of type {field.type.__name__}, which {value!r} is not"
+            )
+    return kind.initial(*key)
+
+
+def _step(kind: StateKind, state: State, event: Event, metadata: Metadata) -> State:
+    """Fold an event, unless it is of another class that is stored under the same name."""
+    return cast(State, kind.step(state, event, metadata)) if type(event) in kind.events else state
 
 
 async def position_at(store: Store, moment: datetime) -> int:
@@ -178,12 +271,10 @@ async def position_at(store: Store, moment: datetime) -> int:
     low, high = 0, await store.head()  # recorded at `low` or before: yes; above `high`: no
     while low < high:
         middle = (low + high) // 2
-        first = None
+        first: StoredEvent | None = None
         async for page in store.read(after=middle, upto=high, limit=1):
-            first = page[0] if page else None
-        if first is None:
-            high = middle
-        elif first.recorded_at <= moment:
+            first = first or (page[0] if page else None)
+        if first is not None and first.recorded_at <= moment:
             low = first.position
         else:
             high = middle

@@ -23,6 +23,11 @@ class View(Generic[S]):
         if len(key) != len(self._table.key):
             names = ", ".join(self._table.key) or "empty"
             raise InvalidQuery(f"the key of {self._table.name} is {names}; {len(key)} values were given")
+        for value, field in zip(key, self._table.kind.keys, strict=True):
+            if not isinstance(value, field.type):
+                raise InvalidQuery(
+                    f"{self._table.name}.{field.name} is of type {field.type.__name__}, which {value!r} is not"
+                )
         await self._reached(at_least)
         return cast(S | None, (await self._views.get(self._table, [key])).get(key))
 

@@ -7,12 +7,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
+from refold.errors import Conflict, Rejected, StoreError, WiringError
 from refold.model.handler import Handler, read_process
-from refold.model.message import Event
+from refold.model.hints import described
+from refold.model.message import Command, Event
 from refold.model.query import Query, QueryItem
 from refold.model.record import Recorded, StoredEvent
 from refold.model.schema import Schema
-from refold.model.state import Identity, State, state_kind
+from refold.model.state import Identity, State
 from refold.runtime.execute import Context, Executor
 from refold.runtime.load import Loader
 from refold.runtime.subscription import EventFailed
@@ -71,20 +73,19 @@ class Process:
         async with permits:
             try:
                 await self._react(self._schema.recorded(stored))
-            except EventFailed:
+            except (StoreError, Conflict):  # passes; the page is handled again
                 raise
             except Exception as error:
                 raise EventFailed(stored) from error
 
     async def _react(self, recorded: Recorded[Event]) -> None:
         executor, loader = cast(Executor, self._executor), cast(Loader, self._loader)
-        if not isinstance(recorded.event, self.handler.messages):
+        if type(recorded.event) not in self.handler.messages:  # another class that is stored under the same name
             return
         reader = _ReaderAt(loader, recorded.position)
-        states: dict[Identity, State] = {}
-        for _, wanted in self.handler.states(recorded.event):
-            for state in wanted:
-                states[state_kind(type(state)).identity(state)] = await reader.load(state)
+        wanted = [state for _, states in self.handler.states(recorded.event) for state in states]
+        loaded, _ = await loader.current(wanted, recorded.position)
+        states: dict[Identity, State] = {identity: each.state for identity, each in loaded.items()}
         commands = await self.handler.call(recorded.event, states, recorded.metadata, reader)
         metadata = recorded.metadata
         event_id = metadata.event_id or f"@{recorded.position}"
@@ -98,7 +99,14 @@ class Process:
                 correlation_id=metadata.correlation_id,
                 causation_id=event_id,
             )
-            await executor.execute(command, context)
+            try:
+                await executor.execute(_a_command(command, self.handler), context)
+            except Rejected as refusal:
+                raise Rejected(
+                    f"{command!r} was refused: {refusal}. Nobody is there to be told: a decision that a process calls "
+                    "records its refusal as an event",
+                    **refusal.data,
+                ) from refusal
 
 
 class _ReaderAt:
@@ -110,4 +118,11 @@ class _ReaderAt:
 
     async def load(self, state: S) -> S:
         """Return a state as it was when the event was recorded."""
-        return await self._loader.at(state, self._position)
+        loaded, _ = await self._loader.current([state], self._position)
+        return cast(S, next(iter(loaded.values())).state)
+
+
+def _a_command(given: object, process: Handler) -> Command:
+    if not isinstance(given, Command):
+        raise WiringError(f"{described(process.function)} gave {given!r}, but a process gives commands")
+    return given

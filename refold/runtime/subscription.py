@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from refold.errors import RefoldError, StoreClosed, StoreError, SubscriptionFailed, WaitTimeout
+from refold.errors import Conflict, RefoldError, StoreClosed, StoreError, SubscriptionFailed, WaitTimeout
 from refold.model.query import Query
 from refold.model.record import StoredEvent
 from refold.model.state import State
@@ -13,7 +13,7 @@ from refold.store.api import Page, Store
 from refold.view.api import Table, Views
 
 SAVE_SECONDS = 1.0
-"""How long a checkpoint that has moved over other events only may stay unsaved; reading them again costs little."""
+"""How long a checkpoint that has moved over events of others only may stay unsaved; reading them again costs little."""
 RETRY_SECONDS = (0.1, 0.5, 2.0, 5.0)
 """Pauses after the store failed; the last one repeats."""
 
@@ -67,6 +67,9 @@ class Subscription:
         self._store = store
         self._views = views
         self._saved = 0
+        self._saved_at = 0.0
+        self._trouble: Exception | None = None
+        self._failures = 0
         self._moved = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -78,13 +81,17 @@ class Subscription:
         self._task = asyncio.create_task(self._run(), name=f"refold {self.name}")
 
     async def stop(self) -> None:
-        """Stop after what is under way, and save the checkpoint."""
+        """Stop, leaving what is under way for the next time, and save the checkpoint."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
             self._task = None
         if self.position > self._saved and self.failure is None:
-            await self._views.advance(self.name, before=self._saved, after=self.position)
+            try:
+                # Only ever over events of others: reading them again is all that is lost if this fails.
+                await self._views.advance(self.name, before=self._saved, after=self.position)
+            except StoreError as error:
+                logger.warning("%s could not save that it is at %s: %s", self.name, self.position, error)
 
     async def reached(self, position: int, seconds: float | None) -> None:
         """Wait until it has handled everything up to a position.
@@ -95,59 +102,102 @@ class Subscription:
             async with asyncio.timeout(seconds):
                 while self.position < position:
                     if self.failure is not None:
-                        raise self.failure
+                        # A copy: who waits elsewhere should not find this traceback in theirs.
+                        raise SubscriptionFailed(str(self.failure), **self.failure.data) from self.failure.__cause__
                     await self._moved.wait()
         except TimeoutError:
+            trouble = f". It is held up: {self._trouble}" if self._trouble else ""
             raise WaitTimeout(
                 f"{self.name} is at position {self.position} after {seconds:g} s, {position - self.position} short of "
-                f"{position}",
+                f"{position}{trouble}",
                 subscription=self.name,
                 position=self.position,
             ) from None
 
     async def _run(self) -> None:
-        failures = 0
-        while True:
+        while self.failure is None:
             try:
+                await self._resume()
                 await self._follow()
-                failures = 0
-            except StoreClosed:
-                return
             except EventFailed as failed:
                 self._fail(failed)
-                return
-            except StoreError as error:
-                pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
-                failures += 1
-                logger.warning("%s waits %s s: %s", self.name, pause, error)
-                await asyncio.sleep(pause)
-                await self._resume()
+            except SubscriptionFailed as failure:
+                self._stopped(failure)
+            except StoreClosed:
+                text = f"{self.name} stopped after position {self.position}: the log was closed"
+                self._stopped(SubscriptionFailed(text))
+            except (StoreError, Conflict) as error:
+                await self._pause(error)
             except Exception as error:
                 logger.exception("%s stopped", self.name)
-                self._stopped(SubscriptionFailed(f"{self.name} stopped after position {self.position}: {error!r}"))
-                return
+                reason = str(error) if isinstance(error, RefoldError) else repr(error)
+                self._stopped(SubscriptionFailed(f"{self.name} stopped after position {self.position}: {reason}"))
 
     async def _follow(self) -> None:
         """Follow the log until another process has moved the checkpoint."""
-        loop = asyncio.get_running_loop()
-        saved_at = loop.time()
-        async for page in self._store.follow(self._follower.query, after=self.position):
-            rows = await self._follower.handle(page)
-            if page or loop.time() - saved_at > SAVE_SECONDS:
-                if not await self._views.advance(
-                    self.name, before=self._saved, after=page.upto, table=self._follower.table, rows=rows
-                ):
-                    await self._resume()
+        pages = self._store.follow(self._follower.query, after=self.position)
+        coming = asyncio.ensure_future(anext(pages))
+        try:
+            while True:
+                if self.position > self._saved:
+                    await asyncio.wait([coming], timeout=SAVE_SECONDS)
+                    if not coming.done() and not await self._advance(Page((), self.position), ()):
+                        return
+                page = await coming
+                rows = await self._handle(page)
+                coming = asyncio.ensure_future(anext(pages))  # is read while this one is saved
+                if not await self._save(page, rows):
                     return
-                self._saved = page.upto
-                saved_at = loop.time()
-            self._moved_to(page.upto)
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+            if isinstance(pages, AsyncGenerator):
+                await pages.aclose()
+
+    async def _handle(self, page: Page) -> Sequence[State]:
+        """Handle a page; if one of its events fails, those before it are handled and saved all the same."""
+        try:
+            return await self._follower.handle(page)
+        except EventFailed as failed:
+            upto = failed.stored.position - 1
+            before = Page([stored for stored in page if stored.position <= upto], upto)
+            if upto > self._saved:
+                rows = await self._follower.handle(before)
+                if await self._advance(before, rows):
+                    self._moved_to(upto)
+            raise
+
+    async def _save(self, page: Page, rows: Sequence[State]) -> bool:
+        """Save what a page has changed; return False if another process has moved the checkpoint."""
+        due = self._saved_at + SAVE_SECONDS < asyncio.get_running_loop().time()
+        if (page or due) and not await self._advance(page, rows):
+            return False
+        self._trouble, self._failures = None, 0
+        self._moved_to(page.upto)
+        return True
+
+    async def _advance(self, page: Page, rows: Sequence[State]) -> bool:
+        if not await self._views.advance(
+            self.name, before=self._saved, after=page.upto, table=self._follower.table, rows=rows
+        ):
+            return False
+        self._saved = page.upto
+        self._saved_at = asyncio.get_running_loop().time()
+        return True
 
     async def _resume(self) -> None:
         """Begin at the saved checkpoint, which another process may have moved."""
         self._follower.forget()
         self._saved = await self._views.checkpoint(self.name)
         self._moved_to(self._saved)
+
+    async def _pause(self, error: Exception) -> None:
+        """Wait before trying again, longer each time."""
+        seconds = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
+        self._failures += 1
+        self._trouble = error
+        logger.warning("%s waits %s s: %s", self.name, seconds, error)
+        await asyncio.sleep(seconds)
 
     def _moved_to(self, position: int) -> None:
         self.position = position
@@ -159,7 +209,7 @@ class Subscription:
         logger.error("%s stopped at position %s", self.name, stored.position, exc_info=cause)
         reason = str(cause) if isinstance(cause, RefoldError) else repr(cause)
         failure = SubscriptionFailed(
-            f"{self.name} stopped at position {stored.position}, a {stored.type}: {reason} "
+            f"{self.name} stopped at position {stored.position}, at {_a(stored.type)}: {reason.rstrip('.')}. "
             "It goes on from there when the cause is mended and the app starts again",
             subscription=self.name,
             position=stored.position,
@@ -170,3 +220,7 @@ class Subscription:
     def _stopped(self, failure: SubscriptionFailed) -> None:
         self.failure = failure
         self._moved.set()
+
+
+def _a(name: str) -> str:
+    return f"an {name}" if name[0] in "AEIOU" else f"a {name}"

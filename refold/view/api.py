@@ -3,17 +3,19 @@
 A table has one column for each field of a state. Rows and the checkpoint of what wrote them change in one step.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Literal, Protocol, TypeAlias, cast
+from math import isnan
+from operator import attrgetter
+from typing import Any, Literal, Protocol, TypeAlias, cast, get_args, get_origin
 from uuid import UUID
 
 import msgspec
 from msgspec import Struct
 
-from refold.errors import InvalidQuery, WiringError
+from refold.errors import InvalidQuery, SubscriptionFailed, WiringError
 from refold.model.fingerprint import fingerprint
 from refold.model.hints import described, hints, members
 from refold.model.state import State, StateKind, state_kind
@@ -30,6 +32,8 @@ class Column(Struct, frozen=True):
 
     name: str
     form: Form
+    takes: tuple[type, ...]
+    """What its values may be; anything in a column of JSON."""
     dump: Callable[[Any], Any] | None
     """From a value that is not None to the database's; None where they are the same."""
     parse: Callable[[Any], Any] | None
@@ -46,6 +50,11 @@ class Table(Struct, frozen=True):
     fingerprint: str
     kind: StateKind
     columns: tuple[Column, ...]
+    times: tuple[str, ...]
+    """The columns whose values are times: a row holds them in UTC."""
+    _values: Callable[[State], Row]
+    _dumps: tuple[tuple[int, Callable[[Any], Any]], ...]
+    _parses: tuple[tuple[int, Callable[[Any], Any]], ...]
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -54,19 +63,34 @@ class Table(Struct, frozen=True):
 
     def dump(self, state: State) -> Row:
         """Return a state as a row."""
-        return tuple([column.dumped(getattr(state, column.name)) for column in self.columns])
+        values = self._values(state)
+        if not self._dumps:
+            return values
+        row = list(values)
+        for index, dump in self._dumps:
+            if row[index] is not None:
+                row[index] = dump(row[index])
+        return tuple(row)
 
     def parse(self, row: Row) -> Any:
         """Return a row as a state."""
-        values = [
-            value if value is None or column.parse is None else column.parse(value)
-            for column, value in zip(self.columns, row, strict=True)
-        ]
-        return self.kind.cls(**dict(zip((column.name for column in self.columns), values, strict=True)))
+        values = list(row)
+        for index, parse in self._parses:
+            if values[index] is not None:
+                values[index] = parse(values[index])
+        return self.kind.cls(**dict(zip(self.kind.cls.__struct_fields__, values, strict=True)))
+
+    def settled(self, state: State) -> State:
+        """Return a state as it will be read from its row: with its times in UTC."""
+        for name in self.times:
+            value = getattr(state, name)
+            if value is not None and value.tzinfo is not UTC:
+                state = state.replace(**{name: _utc(value)})
+        return state
 
     def key_of(self, state: State) -> Key:
         """Return the key of a state."""
-        return tuple(getattr(state, name) for name in self.key)
+        return tuple([getattr(state, name) for name in self.key])
 
 
 class Condition(Struct, frozen=True):
@@ -95,7 +119,11 @@ class Snapshot(Struct, frozen=True):
 
 
 class Views(Protocol):
-    """Kept rows beside a log."""
+    """Kept rows beside a log.
+
+    What takes a table raises `SubscriptionFailed`, see `kept_otherwise`, if it was last opened with another
+    fingerprint: what another version of the program keeps must not be mixed with this one's.
+    """
 
     async def open(self, table: Table) -> None:
         """Make the table exist; one of another fingerprint is dropped together with its checkpoint."""
@@ -135,11 +163,26 @@ class Views(Protocol):
         ...
 
 
-def table_of(cls: type[State]) -> Table:
+def table_of(cls: type[State], upcasters: Iterable[Callable[..., object]] = ()) -> Table:
     """Return the table in which a state is kept."""
     annotations = hints(cls)
     columns = tuple(_column(cls, name, annotations[name]) for name in cls.__struct_fields__)
-    return Table(cls.__name__, fingerprint(cls), state_kind(cls), columns)
+    return Table(
+        name=cls.__name__,
+        fingerprint=fingerprint(cls, upcasters),
+        kind=state_kind(cls),
+        columns=columns,
+        times=tuple(column.name for column in columns if column.dump is _dump_time),
+        _values=_values(cls.__struct_fields__),
+        _dumps=tuple((index, column.dump) for index, column in enumerate(columns) if column.dump),
+        _parses=tuple((index, column.parse) for index, column in enumerate(columns) if column.parse),
+    )
+
+
+def _values(names: tuple[str, ...]) -> Callable[[State], Row]:
+    if len(names) == 1:
+        return lambda state: (getattr(state, names[0]),)
+    return attrgetter(*names) if names else lambda _: ()
 
 
 def find_of(
@@ -155,20 +198,58 @@ def find_of(
 
 def conditions_of(table: Table, where: Mapping[str, Any] | None) -> tuple[Condition, ...]:
     """Read conditions, each a column with an optional comparison: `"total__ge"`."""
-    found: list[Condition] = []
-    for term, value in (where or {}).items():
-        name, _, compare = term.partition("__")
-        column = _named(table, name)
-        if (compare or "eq") not in COMPARES:
-            raise InvalidQuery(f"{term!r}: there is no comparison {compare!r}; there are {', '.join(COMPARES)}")
-        if value is None and compare not in ("", "eq", "ne"):
+    return tuple(_condition(table, term, value) for term, value in (where or {}).items())
+
+
+def kept_otherwise(table: Table, fingerprint: str | None) -> SubscriptionFailed:
+    """Return the error of using a table of another fingerprint, or one that has never been opened."""
+    if fingerprint is None:
+        text = f"{table.name} is not kept yet: no app has run on this log with it among its `projections`"
+    else:
+        text = (
+            f"{table.name} is kept by another version of this program now, which has built it anew from its own "
+            "definition. Stop this one"
+        )
+    return SubscriptionFailed(text, subscription=table.name)
+
+
+def _condition(table: Table, term: str, value: Any) -> Condition:
+    name, _, compare = term.rpartition("__")
+    if not name or any(column.name == term for column in table.columns):
+        name, compare = term, "eq"
+    column = _named(table, name)
+    if compare not in COMPARES:
+        raise InvalidQuery(f"{term!r}: there is no comparison {compare!r}; there are {', '.join(COMPARES)}")
+    if compare != "in":
+        if value is None and compare not in ("eq", "ne"):
             raise InvalidQuery(f"{term!r}: None can only be compared with eq and ne")
-        try:
-            dumped = [column.dumped(each) for each in value or ()] if compare == "in" else column.dumped(value)
-        except (TypeError, ValueError, AttributeError):
-            raise InvalidQuery(f"{term!r}: {value!r} is no value of {table.name}.{name}") from None
-        found.append(Condition(column, cast(Compare, compare or "eq"), dumped))
-    return tuple(found)
+        return Condition(column, compare, _compared(table, term, column, value))
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise InvalidQuery(f"{term!r} takes a list of values, not {value!r}")
+    values: list[Any] = list(cast(Iterable[object], value))
+    if None in values:
+        raise InvalidQuery(f"{term!r}: None can only be compared with eq and ne")
+    if len(values) > MAX_CHOICES:
+        raise InvalidQuery(f"{term!r}: {len(values):,} values to choose from; the limit is {MAX_CHOICES:,}")
+    return Condition(column, "in", [_compared(table, term, column, each) for each in values])
+
+
+def _compared(table: Table, term: str, column: Column, value: Any) -> Any:
+    """Return a value as the database compares it; refuse one that no row could hold."""
+    dumped: Any = None
+    fits = value is None or column.form == "json" or isinstance(value, column.takes)
+    try:
+        if fits and value is not None:
+            dumped = column.dumped(value)
+            if isinstance(dumped, str):
+                dumped.encode()
+            fits = dumped == dumped and not (isinstance(dumped, int) and abs(dumped) > LARGEST)
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        takes = " or ".join(kind.__name__ for kind in column.takes)
+        raise InvalidQuery(f"{term!r}: {value!r} is no value of {table.name}.{column.name}, which takes {takes}")
+    return dumped
 
 
 def _named(table: Table, name: str) -> Column:
@@ -180,37 +261,81 @@ def _named(table: Table, name: str) -> Column:
 
 def _column(cls: type[State], name: str, annotation: Any) -> Column:
     kinds = [each for each in members(annotation) if each is not type(None)]
-    kind = kinds[0] if len(kinds) == 1 and isinstance(kinds[0], type) else None
-    if kind is not None:
-        if issubclass(kind, Enum):
-            values: set[type] = {type(member.value) for member in kind}
-            if values <= {str} or values <= {int}:
-                return Column(name, "text" if values <= {str} else "integer", lambda value: kind(value).value, kind)
-        for plain, column in _PLAIN.items():
-            if kind is plain:
-                return msgspec.structs.replace(column, name=name)
+    kind: Any = kinds[0] if len(kinds) == 1 else None
+    choices: tuple[object, ...] = get_args(kind) if get_origin(kind) is Literal else ()
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        choices = tuple(member.value for member in kind)
+    for plain in (str, int):
+        if choices and {type(choice) for choice in choices} == {plain}:
+            bare = msgspec.structs.replace(_PLAIN[plain], name=name)
+            if isinstance(kind, type):
+                return Column(name, bare.form, (kind, plain), lambda value: kind(value).value, kind)
+            return bare
+    if isinstance(kind, type) and kind in _PLAIN:
+        return msgspec.structs.replace(_PLAIN[kind], name=name)
     try:
         decode = msgspec.json.Decoder(annotation).decode
     except TypeError as error:
         raise WiringError(f"{described(cls)}.{name} cannot be kept in a row: {error}") from None
-    return Column(name, "json", lambda value: _encode(value).decode(), decode)
+    # A dict keeps its order, on which a fold may depend; a set has none, and is compared in one of its own.
+    encode = msgspec.json.Encoder(order="deterministic" if _holds_sets(annotation) else None).encode
+    return Column(name, "json", (object,), lambda value: encode(value).decode(), decode)
+
+
+def _holds_sets(annotation: Any) -> bool:
+    waiting: list[object] = [msgspec.inspect.type_info(annotation)]
+    seen: set[int] = set()
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, msgspec.inspect.SetType | msgspec.inspect.FrozenSetType):
+            return True
+        if isinstance(each, tuple):
+            waiting += cast(tuple[object, ...], each)
+        elif isinstance(each, Struct) and id(each) not in seen:
+            seen.add(id(each))
+            waiting += [getattr(each, name) for name in each.__struct_fields__]
+    return False
+
+
+def _utc(value: datetime) -> datetime:
+    if value.utcoffset() is None:
+        raise ValueError(f"{value!r} has no time zone")
+    return value.astimezone(UTC)
 
 
 def _dump_time(value: datetime) -> str:
-    if value.tzinfo is None:
-        raise ValueError(f"{value!r} has no time zone")
-    return value.astimezone(UTC).isoformat(timespec="microseconds")
+    return _utc(value).isoformat(timespec="microseconds")
 
 
-_encode = msgspec.json.Encoder(order="sorted").encode
+def _dump_date(value: date) -> str:
+    if isinstance(value, datetime):
+        raise TypeError(f"{value!r} is a time, not a date")
+    return value.isoformat()
+
+
+def _dump_float(value: float) -> float:
+    if isnan(value):
+        raise ValueError("nan cannot be kept: it equals nothing")
+    return float(value)
+
+
+def _dump_decimal(value: Decimal | int) -> str:
+    value = Decimal(value)
+    if not value.is_finite():
+        raise ValueError(f"{value} cannot be kept as a number")
+    return str(value)
+
+
+LARGEST = 2**63 - 1
+MAX_CHOICES = 10_000
 _PLAIN: dict[type, Column] = {
-    str: Column("", "text", None, None),
-    bool: Column("", "integer", int, bool),
-    int: Column("", "integer", None, None),
-    float: Column("", "real", float, None),
-    bytes: Column("", "blob", None, None),
-    Decimal: Column("", "decimal", lambda value: str(Decimal(value)), Decimal),
-    UUID: Column("", "text", str, UUID),
-    datetime: Column("", "text", _dump_time, datetime.fromisoformat),
-    date: Column("", "text", date.isoformat, date.fromisoformat),
+    str: Column("", "text", (str,), None, None),
+    bool: Column("", "integer", (bool,), int, bool),
+    int: Column("", "integer", (int, float), None, None),
+    float: Column("", "real", (float, int), _dump_float, None),
+    bytes: Column("", "blob", (bytes,), None, None),
+    Decimal: Column("", "decimal", (Decimal, int), _dump_decimal, Decimal),
+    UUID: Column("", "text", (UUID,), str, UUID),
+    datetime: Column("", "text", (datetime,), _dump_time, datetime.fromisoformat),
+    date: Column("", "text", (date,), _dump_date, date.fromisoformat),
 }

@@ -2,12 +2,11 @@
 
 import operator
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from functools import partial
 from typing import Any
 
 from refold.model.state import State
-from refold.view.api import Condition, Find, Key, Row, Snapshot, Table
+from refold.view.api import Condition, Find, Key, Row, Snapshot, Table, kept_otherwise
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "eq": operator.eq,
@@ -43,23 +42,24 @@ class MemoryViews:
         self, subscription: str, *, before: int, after: int, table: Table | None = None, rows: Sequence[State] = ()
     ) -> bool:
         """Put rows in place and move the checkpoint on; see the port."""
+        kept = self._rows(table) if table else {}
         if self._checkpoints.get(subscription, 0) != before:
             return False
         if table is not None:
-            kept = self._tables[table.name][1]
-            kept.update((table.key_of(row), table.dump(row)) for row in rows)
+            changed = [(table.key_of(row), table.dump(row)) for row in rows]
+            kept.update(changed)
         self._checkpoints[subscription] = after
         return True
 
     async def get(self, table: Table, keys: Sequence[Key]) -> dict[Key, State]:
         """Return the rows that exist among these keys."""
-        kept = self._tables[table.name][1]
+        kept = self._rows(table)
         return {key: table.parse(kept[key]) for key in keys if key in kept}
 
     async def find(self, table: Table, find: Find) -> list[State]:
         """Return matching rows in order."""
         names = [column.name for column in table.columns]
-        rows = [row for row in self._tables[table.name][1].values() if _matches(names, row, find.where)]
+        rows = [row for row in self._rows(table).values() if _matches(names, row, find.where)]
         order = [(names.index(column.name), column.form, down) for column, down in find.order]
         order += [(names.index(name), "text", False) for name in table.key]
         for index, form, down in reversed(order):
@@ -70,7 +70,7 @@ class MemoryViews:
     async def count(self, table: Table, where: Sequence[Condition]) -> int:
         """Count matching rows."""
         names = [column.name for column in table.columns]
-        return sum(_matches(names, row, where) for row in self._tables[table.name][1].values())
+        return sum(_matches(names, row, where) for row in self._rows(table).values())
 
     async def snapshot(self, state: str, key: str, fingerprint: str) -> Snapshot | None:
         """Return the snapshot of a state."""
@@ -79,7 +79,15 @@ class MemoryViews:
 
     async def keep_snapshot(self, state: str, key: str, fingerprint: str, snapshot: Snapshot) -> None:
         """Keep a snapshot in place of an older one."""
-        self._snapshots[state, key] = (fingerprint, snapshot)
+        known, older = self._snapshots.get((state, key), ("", None))
+        if older is None or known != fingerprint or older.position < snapshot.position:
+            self._snapshots[state, key] = (fingerprint, snapshot)
+
+    def _rows(self, table: Table) -> dict[Key, Row]:
+        kept = self._tables.get(table.name)
+        if kept is None or kept[0] != table.fingerprint:
+            raise kept_otherwise(table, kept and kept[0])
+        return kept[1]
 
 
 def _matches(names: Sequence[str], row: Row, where: Sequence[Condition]) -> bool:
@@ -105,4 +113,4 @@ def _place(index: int, form: str, row: Row) -> tuple[bool, Any]:
 def _comparable(form: str, value: Any) -> Any:
     if value is None:
         return 0
-    return Decimal(value) if form == "decimal" else value
+    return float(value) if form == "decimal" else value  # as SQLite does

@@ -1,9 +1,9 @@
 """Kept rows in the SQLite file of the log, written by its one writer: rows and checkpoint in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import apsw
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from refold.model.state import State
 from refold.store.sqlite.database import Database
 from refold.store.sqlite.insert import insert
-from refold.view.api import Compare, Condition, Find, Form, Key, Snapshot, Table
+from refold.view.api import Compare, Condition, Find, Form, Key, Snapshot, Table, kept_otherwise
 
 SCHEMA = (Path(__file__).parent / "sqlite.sql").read_text()
 TYPES: dict[Form, str] = {
@@ -39,6 +39,7 @@ ON CONFLICT (state, key) DO UPDATE
 SET fingerprint = excluded.fingerprint, position = excluded.position, data = excluded.data
 WHERE snapshot.fingerprint != excluded.fingerprint OR snapshot.position < excluded.position"""
 
+T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -63,8 +64,7 @@ class SqliteViews:
 
     async def checkpoint(self, subscription: str) -> int:
         """Return how far a subscription has come."""
-        await self._prepare()
-        return await self._database.read(lambda connection: _checkpoint(connection, subscription))
+        return await self._read(lambda connection: _checkpoint(connection, subscription))
 
     async def advance(
         self, subscription: str, *, before: int, after: int, table: Table | None = None, rows: Sequence[State] = ()
@@ -73,6 +73,8 @@ class SqliteViews:
         values = [table.dump(row) for row in rows] if table else []
 
         def work(connection: apsw.Connection) -> bool:
+            if table is not None:
+                _check_ours(connection, table)
             if _checkpoint(connection, subscription) != before:
                 return False
             if table is not None and values:
@@ -87,7 +89,7 @@ class SqliteViews:
         found: dict[Key, State] = {}
         for start in range(0, len(keys), KEYS_AT_ONCE):
             work = partial(_get, table=table, keys=keys[start : start + KEYS_AT_ONCE])
-            for row in await self._database.read(work):
+            for row in await self._read(work):
                 found[table.key_of(row)] = row
         return found
 
@@ -101,22 +103,27 @@ class SqliteViews:
             sql += f" ORDER BY {', '.join(order)}"
         sql += " LIMIT ? OFFSET ?"
         bound += [-1 if find.limit is None else find.limit, find.offset]
-        return await self._database.read(
-            lambda connection: [table.parse(row) for row in connection.execute(sql, bound)]
-        )
+
+        def work(connection: apsw.Connection) -> list[State]:
+            _check_ours(connection, table)
+            return [table.parse(row) for row in connection.execute(sql, bound)]
+
+        return await self._read(work)
 
     async def count(self, table: Table, where: Sequence[Condition]) -> int:
         """Count matching rows."""
         clause, bound = _where(where)
         sql = f"SELECT count(*) FROM {_quoted(table)}{clause}"  # noqa: S608 - names are quoted, values bound
-        return int(await self._database.read(lambda connection: connection.execute(sql, bound).get))
+
+        def work(connection: apsw.Connection) -> int:
+            _check_ours(connection, table)
+            return int(connection.execute(sql, bound).get)
+
+        return await self._read(work)
 
     async def snapshot(self, state: str, key: str, fingerprint: str) -> Snapshot | None:
         """Return the snapshot of a state."""
-        await self._prepare()
-        row = await self._database.read(
-            lambda connection: connection.execute(SNAPSHOT, (state, key, fingerprint)).fetchone()
-        )
+        row = await self._read(lambda connection: connection.execute(SNAPSHOT, (state, key, fingerprint)).fetchone())
         return Snapshot(row[0], row[1]) if row else None
 
     async def keep_snapshot(self, state: str, key: str, fingerprint: str, snapshot: Snapshot) -> None:
@@ -125,6 +132,10 @@ class SqliteViews:
         bound |= {"position": snapshot.position, "data": snapshot.data}
         await self._prepare()
         await self._database.write(lambda connection: connection.execute(KEEP_SNAPSHOT, bound))
+
+    async def _read(self, work: Callable[[apsw.Connection], T]) -> T:
+        await self._prepare()
+        return await self._database.read(work)
 
     _prepared = False
 
@@ -149,7 +160,14 @@ def _get(connection: apsw.Connection, *, table: Table, keys: Sequence[Key]) -> l
         wanted = ", ".join(f"value ->> {index}" for index in range(len(table.key)))
         sql += f" WHERE ({', '.join(map(_name, table.key))}) IN (SELECT {wanted} FROM json_each(?))"  # noqa: S608 - as above
         bound.append(_encode(dumped))
+    _check_ours(connection, table)
     return [table.parse(row) for row in connection.execute(sql, bound)]
+
+
+def _check_ours(connection: apsw.Connection, table: Table) -> None:
+    kept = connection.execute(KNOWN_VIEW, (table.name,)).get
+    if kept != table.fingerprint:
+        raise kept_otherwise(table, kept)
 
 
 def _create(table: Table) -> str:

@@ -1,0 +1,238 @@
+"""The app for scripts and threads."""
+
+import asyncio
+import gc
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from refold import InvalidQuery, SubscriptionFailed, WiringError
+from refold.errors import StoreClosed
+from refold.sync import App, Portal
+from tests.conftest import Log
+from tests.runtime.bank import DECISIONS, Balance, BankEvent, Deposit, Deposited, Overdrawn, Transfer, Withdraw
+
+
+def bank(log: Log, **options: Any) -> App:
+    return App(log, **{"events": BankEvent, "decisions": DECISIONS, "projections": [Balance]} | options)
+
+
+@pytest.fixture
+def url(tmp_path: Any) -> str:
+    return f"sqlite:///{tmp_path}/log.db"
+
+
+@pytest.fixture
+def app(url: str) -> Iterator[App]:
+    with bank(url) as app:
+        yield app
+
+
+def portals() -> int:
+    return sum(thread.name == "refold-portal" for thread in threading.enumerate())
+
+
+def test_everything_that_the_app_does(app: App) -> None:
+    assert app.execute(Deposit("a", 5), id="1", actor="ann") == 1
+    assert app.execute(Deposit("a", 5), id="1") == 1
+    at = app.record(Deposited("b", 7), Deposited("a", 1))
+    assert app.head() == at == 3
+    assert app.load(Balance("a")) == Balance("a", 6)
+    assert app.load(Balance("a"), as_of=2) == Balance("a", 5)
+    assert app.load(Balance("a"), effective=datetime.now(UTC)) == Balance("a", 6)
+    assert [each.position for each in app.events(Balance("a"), backwards=True)] == [3, 1]
+    app.wait(at, Balance, timeout=10)
+    app.settle()
+    view = app.view(Balance)
+    assert view.get("a", at_least=at) == Balance("a", 6)
+    assert view.find({"amount__gt": 1}, order="-amount", limit=1) == [Balance("b", 7)]
+    assert view.count() == 2
+    for each in app.follow(after=2):
+        assert each.event == Deposited("a", 1)
+        break
+
+
+def test_errors_are_those_of_the_app(app: App) -> None:
+    with pytest.raises(Overdrawn):
+        app.execute(Withdraw("a", 1))
+    with pytest.raises(InvalidQuery, match="no time zone"):
+        app.load(Balance("a"), as_of=datetime(2026, 3, 1))
+    with pytest.raises(WiringError, match="is not kept"):
+        app.view(int)  # type: ignore[type-var]
+    with pytest.raises(WiringError, match="decisions takes a list"):
+        bank("memory:", decisions=7)
+
+
+def test_many_events_are_iterated(app: App) -> None:
+    app.record(*[Deposited("a", n) for n in range(2_500)])
+    assert [each.event.amount for each in app.events()] == list(range(2_500))  # type: ignore[attr-defined]
+    assert sum(1 for _ in zip(app.events(), range(700), strict=False)) == 700
+
+
+def test_threads_share_it(app: App) -> None:
+    app.execute(Deposit("a", 100))
+
+    def move(n: int) -> None:
+        app.execute(Transfer("a", f"to-{n % 3}", 1))
+        assert app.load(Balance("a")).amount < 100
+        assert sum(1 for _ in app.events(limit=5)) in (2, 3, 4, 5)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(move, range(40)))
+    app.settle()
+    assert sum(row.amount for row in app.view(Balance).find()) == 100
+    assert app.load(Balance("a")).amount == 60
+
+
+def test_it_opens_again_and_leaves_no_thread(url: str) -> None:
+    before = portals()
+    app = bank(url)
+    for times in range(1, 4):
+        with app:
+            app.execute(Deposit("a", 1))
+            assert app.load(Balance("a")).amount == times
+            with pytest.raises(WiringError, match="the app is open already"), app:
+                pass
+        assert portals() == before
+
+
+def test_a_start_that_fails_leaves_no_thread(tmp_path: Any) -> None:
+    before = portals()
+    (tmp_path / "x.db").write_bytes(b"x" * 5_000)
+    app = bank(f"sqlite:///{tmp_path}/x.db")
+    for _ in range(2):
+        with pytest.raises(Exception, match="not"), app:
+            pass
+    assert portals() == before
+
+
+def test_a_closed_app_says_so(url: str) -> None:
+    app = bank(url)
+    with app:
+        app.record(*[Deposited("a", n) for n in range(600)])
+        view, events, follow = app.view(Balance), app.events(), app.follow()
+        assert next(events).position == 1
+        assert next(follow).position == 1
+    for use in (
+        lambda: app.head(),
+        lambda: view.get("a"),
+        lambda: next(follow),
+        lambda: app.events(),
+        lambda: list(events),
+    ):
+        with pytest.raises(StoreClosed):
+            use()
+
+
+def test_whoever_follows_is_told_of_the_end(url: str) -> None:
+    app = bank(url)
+    started = threading.Event()
+    outcome: list[object] = []
+
+    def follow() -> None:
+        try:
+            for _ in app.follow():
+                started.set()
+        except StoreClosed as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=follow)
+    with app:
+        app.execute(Deposit("a", 1))
+        thread.start()
+        assert started.wait(10)
+    thread.join(10)
+    assert len(outcome) == 1
+
+
+def test_an_iterator_that_is_left_is_closed_over_there(app: App) -> None:
+    app.record(*[Deposited("a", n) for n in range(10)])
+    for _ in range(20):
+        for _ in app.follow():
+            break
+    gc.collect()
+    store: Any = app._app._now.store
+    for _ in range(1_000):
+        if store._followers == 1:  # the projection's
+            return
+        app.head()
+    raise AssertionError(f"{store._followers} still follow")
+
+
+def test_an_interrupted_wait_is_cancelled(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by Ctrl-C: the main thread leaves, the loop goes on, and nothing stays behind."""
+    portal = app._now
+    cancelled = threading.Event()
+
+    async def forever() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    real = asyncio.run_coroutine_threadsafe
+
+    class Interrupted:
+        def __init__(self, future: Any) -> None:
+            self.cancel = future.cancel
+
+        def result(self) -> None:
+            time.sleep(0.01)  # it has begun
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "run_coroutine_threadsafe", lambda *given: Interrupted(real(*given)))
+        with pytest.raises(KeyboardInterrupt):
+            portal.call(forever())
+    assert cancelled.wait(10)
+    assert app.execute(Deposit("a", 1)) == 1
+
+
+def test_what_still_runs_at_the_end_is_cancelled() -> None:
+    portal = Portal()
+    began = threading.Event()
+    outcome: list[object] = []
+
+    async def forever() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    def call() -> None:
+        try:
+            portal.call(forever())
+        except StoreClosed as error:
+            outcome.append(str(error))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert began.wait(10)
+    portal.close()
+    thread.join(10)
+    assert outcome == ["the app was closed meanwhile"]
+    with pytest.raises(StoreClosed):
+        portal.call(forever())
+
+
+def test_it_is_not_for_its_own_loop(app: App) -> None:
+    async def inside() -> None:
+        app.head()
+
+    with pytest.raises(WiringError, match=r"use refold\.App there, with await"):
+        app._now.call(inside())
+
+
+def test_a_stopped_projection_is_told(url: str) -> None:
+    class Broken(Balance):
+        def evolve(self, event: Deposited) -> "Broken":
+            raise ValueError("broken")
+
+    globals()["Broken"] = Broken
+    with bank(url, projections=[Broken]) as app:
+        app.record(Deposited("a", 1))
+        with pytest.raises(SubscriptionFailed, match="Broken stopped at position 1, at a Deposited"):
+            app.settle()
