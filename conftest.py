@@ -27,11 +27,14 @@ def run_commands(example: Example) -> None:
 
 
 def enter(namespace: dict[str, Any]) -> None:
+    """Go to a new folder; what runs there is a script."""
+    namespace["__name__"] = "__main__"
     namespace["_folder"] = folder = TemporaryDirectory()
     os.chdir(folder.name)
 
 
 def leave(namespace: dict[str, Any]) -> None:
+    """Go back, and leave nothing behind."""
     os.chdir(HOME)
     namespace["_folder"].cleanup()
 

@@ -3,10 +3,12 @@
 import pytest
 
 # Before they are imported, so that a failing rule of an installed package shows its values too.
-pytest.register_assert_rewrite("refold.testing.store")
+pytest.register_assert_rewrite("refold.testing.store", "refold.testing.view_contract")
 
 from refold.testing.clock import Clock  # noqa: E402
+from refold.testing.given import given  # noqa: E402
 from refold.testing.store.fixture import Failpoint, StoreFixture  # noqa: E402
 from refold.testing.store_contract import StoreContract  # noqa: E402
+from refold.testing.view_contract import ViewContract  # noqa: E402
 
-__all__ = ["Clock", "Failpoint", "StoreContract", "StoreFixture"]
+__all__ = ["Clock", "Failpoint", "StoreContract", "StoreFixture", "ViewContract", "given"]

@@ -44,8 +44,10 @@ def connect(path: Path, *, synchronous: str, busy: timedelta, vfs: str | None) -
 
 def check_owner(connection: apsw.Connection, path: Path) -> None:
     """Refuse a file of another program, one of a newer Refold, and one that cannot be written."""
+    # Tables first: another process may be creating the log, and its tables come together with its mark.
+    tables = connection.pragma("schema_version")
     owner, version = connection.pragma("application_id"), connection.pragma("user_version")
-    if owner != APPLICATION_ID and (owner or connection.pragma("schema_version")):
+    if owner != APPLICATION_ID and (owner or tables):
         raise NotAStore(f"{path} is a SQLite database of another program; choose another file for the log")
     if version > len(MIGRATIONS):
         raise StoreTooNew(

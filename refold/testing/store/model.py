@@ -55,7 +55,11 @@ def batches(types: st.SearchStrategy[str], tags: st.SearchStrategy[str]) -> st.S
     return st.lists(events, min_size=1, max_size=4)
 
 
-narrow = st.builds(lambda name, tags: Query.of(types=name, tags=tags), few_types, st.sets(few_tags, min_size=2))
+def _one_item(name: str, tags: set[str]) -> Query:
+    return Query.of(types=name, tags=tags)
+
+
+narrow = st.builds(_one_item, few_types, st.sets(few_tags, min_size=2))
 """Conditions that mostly hold."""
 
 

@@ -58,14 +58,15 @@ def run_apart(fixture: StoreFixture, work: Work, process: int) -> int:
     """Do some work on the store, in the process that this is called in, when all processes are ready."""
 
     async def run() -> int:
-        store = await fixture.connect()
-        try:
-            await fill(store, NewEvent("Ready"))
-            while len(await read(store, READY)) < PROCESSES:  # noqa: ASYNC110 - they are other processes
-                await asyncio.sleep(0.002)
-            return int(await work(store, process))
-        finally:
-            await store.close()
+        async with asyncio.timeout(fixture.patience):  # or the test would wait for this process for ever
+            store = await fixture.connect()
+            try:
+                await fill(store, NewEvent("Ready"))
+                while len(await read(store, READY)) < PROCESSES:  # noqa: ASYNC110 - they are other processes
+                    await asyncio.sleep(0.002)
+                return int(await work(store, process))
+            finally:
+                await store.close()
 
     return asyncio.run(run())
 
