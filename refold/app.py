@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from copy import copy
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast, overload
 
 from refold.errors import InvalidQuery, StoreClosed, WaitTimeout, WiringError
 from refold.model.hints import described, members
@@ -20,6 +20,7 @@ from refold.runtime.load import Loader, position_at
 from refold.runtime.look import View
 from refold.runtime.project import Projection
 from refold.runtime.react import Process
+from refold.runtime.running import Running
 from refold.runtime.subscription import Follower, Subscription
 from refold.store.api import Clock, Conditions, Store, utc_now
 from refold.store.open import check_url, open_store
@@ -27,9 +28,9 @@ from refold.view.api import Views
 from refold.view.open import open_views
 
 S = TypeVar("S", bound=State)
+E = TypeVar("E", bound=Event)
 T = TypeVar("T")
 WAIT_SECONDS = 30.0
-POLL_SECONDS = 0.02
 
 
 class App:
@@ -73,7 +74,7 @@ class App:
         self._follows = True
         self._check()
         self._exit = AsyncExitStack()
-        self._running: _Running | None = None
+        self._running: Running | None = None
 
     async def __aenter__(self) -> Self:
         if self._running is not None:
@@ -186,6 +187,26 @@ class App:
         loaded, _ = await now.loader.current([state])
         return cast(S, next(iter(loaded.values())).state)
 
+    @overload
+    def events(
+        self,
+        of: type[E],
+        *,
+        after: int = 0,
+        upto: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+    ) -> AsyncIterator[Recorded[E]]: ...
+    @overload
+    def events(
+        self,
+        of: object = None,
+        *,
+        after: int = 0,
+        upto: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+    ) -> AsyncIterator[Recorded[Event]]: ...
     async def events(
         self,
         of: object = None,
@@ -204,6 +225,10 @@ class App:
             for stored in page:
                 yield self.schema.recorded(stored)
 
+    @overload
+    def follow(self, of: type[E], *, after: int = 0) -> AsyncIterator[Recorded[E]]: ...
+    @overload
+    def follow(self, of: object = None, *, after: int = 0) -> AsyncIterator[Recorded[Event]]: ...
     async def follow(self, of: object = None, *, after: int = 0) -> AsyncIterator[Recorded[Event]]:
         """Go through events as `events` does, and then through those to come, for ever."""
         pages = self._now.store.follow(self._query(of), after=after)
@@ -280,7 +305,7 @@ class App:
                 return
 
     @property
-    def _now(self) -> "_Running":
+    def _now(self) -> Running:
         if self._running is None:
             raise StoreClosed("the app is not open: use it inside `async with app:`")
         return self._running
@@ -304,16 +329,16 @@ class App:
             raise InvalidQuery(f"{of!r} does not say which events: give a state, event classes, or a Query")
         return Query((QueryItem(self.schema.names(cast(list[type[Event]], kinds))),))
 
-    def _work_on(self, store: Store, views: Views | None) -> "_Running":
+    def _work_on(self, store: Store, views: Views | None) -> Running:
         """Put together what an open app works with."""
         loader = self._loader(store, views)
         executor = Executor(store, self.schema, loader, self._decisions, self._clock)
-        return _Running(store, views, loader, executor)
+        return Running(store, views, loader, executor)
 
     def _loader(self, store: Store, views: Views | None) -> Loader:
         return Loader(store, self.schema, hot=self._hot_states, snapshot_every=self._snapshot_every, views=views)
 
-    def _followers(self, running: "_Running") -> Sequence[Follower]:
+    def _followers(self, running: Running) -> Sequence[Follower]:
         """Give projections and processes what they work with, now that the log is open."""
         for projection in self._projections.values():
             projection.reads_from(cast(Views, running.views))
@@ -336,34 +361,6 @@ class App:
                         f"{described(process.handler.function)} emits {command.__name__}, which no decision takes: "
                         "add one to `decisions`"
                     )
-
-
-class _Running:
-    """What an open app works with."""
-
-    def __init__(self, store: Store, views: Views | None, loader: Loader, executor: Executor) -> None:
-        self.store = store
-        self.views = views
-        self.loader = loader
-        self.executor = executor
-        self.subscriptions: dict[str, Subscription] = {}
-
-    async def reached(self, name: str, position: int, seconds: float | None) -> None:
-        """Wait until a subscription, which may run in another process, has come to a position."""
-        if name in self.subscriptions:
-            await self.subscriptions[name].reached(position, seconds)
-            return
-        loop = asyncio.get_running_loop()
-        end = None if seconds is None else loop.time() + seconds
-        while (checkpoint := await cast(Views, self.views).checkpoint(name)) < position:
-            if end is not None and loop.time() >= end:
-                raise WaitTimeout(
-                    f"{name}, which this app leaves to others, is saved at position {checkpoint} after {seconds:g} s, "
-                    f"{position - checkpoint} short of {position}",
-                    subscription=name,
-                    position=checkpoint,
-                )
-            await asyncio.sleep(POLL_SECONDS)
 
 
 def _zoned(moment: datetime, name: str) -> datetime:

@@ -33,8 +33,7 @@ async def compare(app: App, orders: Iterable[OrderRow]) -> list[Comparison]:
     ours = {order.order_id: order for order in await app.view(OrderSummary).find()}
     reasons: dict[str, dict[str, None]] = {}
     async for recorded in app.events(MisfitFound):
-        if isinstance(recorded.event, MisfitFound):
-            reasons.setdefault(recorded.event.about, {})[recorded.event.reason] = None
+        reasons.setdefault(recorded.event.about, {})[recorded.event.reason] = None
     compared: list[Comparison] = []
     for row in orders:
         found = ours.get(row.order_id)

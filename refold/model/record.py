@@ -1,9 +1,12 @@
 """An event on its way into the log, in the log, and out of it again."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
+
+UNSAID = datetime.min.replace(tzinfo=UTC)
+"""Stands for a time that nobody gave: in no handler's metadata, and not stored."""
 
 E = TypeVar("E", covariant=True)
 
@@ -33,7 +36,7 @@ class StoredEvent(Struct, frozen=True):
 class Metadata(Struct, frozen=True, omit_defaults=True):
     """Who, when and why: what is known about an event beside its content.
 
-    `occurred_at` is the world's time, with a zone. It is left out when the event was recorded as it happened;
+    `occurred_at` is the world's time, with a zone. It is left `UNSAID` when the event was recorded as it happened;
     what reads an event from the log finds `recorded_at` there instead.
     """
 
@@ -41,7 +44,7 @@ class Metadata(Struct, frozen=True, omit_defaults=True):
     correlation_id: str = ""
     causation_id: str = ""
     actor: str = ""
-    occurred_at: datetime | None = None
+    occurred_at: datetime = UNSAID
     extra: dict[str, Any] = {}  # msgspec gives each its own
 
 
@@ -57,4 +60,4 @@ class Recorded(Struct, Generic[E], frozen=True):
     @property
     def occurred_at(self) -> datetime:
         """When it happened in the world, in the zone that was given."""
-        return self.metadata.occurred_at or self.recorded_at
+        return self.metadata.occurred_at

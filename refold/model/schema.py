@@ -20,7 +20,7 @@ from refold.errors import InvalidEvent, UndecodableEvent, UnknownEvent, WiringEr
 from refold.model.hints import described, hints, members
 from refold.model.message import Event, stored_name
 from refold.model.query import Query, QueryItem
-from refold.model.record import Metadata, NewEvent, Recorded, StoredEvent
+from refold.model.record import UNSAID, Metadata, NewEvent, Recorded, StoredEvent
 from refold.model.state import State, state_kind
 from refold.model.tag import tag_paths, tags_of
 
@@ -176,7 +176,7 @@ class Schema:
 
 def encode_metadata(metadata: Metadata) -> bytes:
     """Encode metadata for the log, or raise `InvalidEvent` if it could not be read from it again."""
-    check = metadata.occurred_at is not None or bool(metadata.extra)
+    check = metadata.occurred_at is not UNSAID or bool(metadata.extra)
     data, _ = _encoded(metadata, _decode_metadata, "metadata", check=check)
     return data
 
@@ -189,7 +189,7 @@ def decode_metadata(stored: StoredEvent) -> Metadata:
         metadata = _decode_metadata(stored.metadata)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _undecodable(stored, f"has metadata that cannot be read: {error}") from error
-    if metadata.occurred_at is None:
+    if metadata.occurred_at is UNSAID:
         return msgspec.structs.replace(metadata, occurred_at=stored.recorded_at)
     return metadata
 

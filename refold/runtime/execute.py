@@ -15,7 +15,7 @@ from refold.model.handler import Handler, read_decision
 from refold.model.hints import described
 from refold.model.message import Command, Event
 from refold.model.query import AppendCondition
-from refold.model.record import Metadata, NewEvent
+from refold.model.record import UNSAID, Metadata, NewEvent
 from refold.model.schema import Schema
 from refold.model.state import Identity, State, state_kind
 from refold.runtime.ids import new_id
@@ -49,7 +49,7 @@ class Context(Struct, frozen=True):
             correlation_id=self.correlation_id or own,
             causation_id=self.causation_id or own,
             actor=self.actor,
-            occurred_at=self.occurred_at,
+            occurred_at=UNSAID if self.occurred_at is None else self.occurred_at,
             extra=dict(self.extra),
         )
 
@@ -155,7 +155,7 @@ class Executor:
             found, position = await self._loader.current(unknown)
             loaded |= found
         reader = _GuardedReader(self._loader, position)
-        now = metadata if metadata.occurred_at is not None else replace(metadata, occurred_at=self._clock())
+        now = metadata if metadata.occurred_at is not UNSAID else replace(metadata, occurred_at=self._clock())
         states = {identity: each.state for identity, each in loaded.items()}
         try:
             events = await decision.call(command, states, now, reader)

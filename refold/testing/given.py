@@ -16,7 +16,7 @@ from refold.errors import Rejected, WiringError
 from refold.model.handler import read_decision
 from refold.model.hints import described
 from refold.model.message import Command, Event
-from refold.model.record import Metadata, Recorded
+from refold.model.record import UNSAID, Metadata, Recorded
 from refold.model.state import State, state_kind
 from refold.model.tag import tags_of
 
@@ -50,7 +50,7 @@ class given:  # noqa: N801 - it reads as a word of the sentence
         if type(command) not in handler.messages:
             raise WiringError(f"{described(decision)} does not take {command!r}")
         own = metadata or Metadata()
-        if own.occurred_at is None:
+        if own.occurred_at is UNSAID:
             own = replace(own, occurred_at=self.now)
         states = [state for _, asked in handler.states(command) for state in asked]
         loaded = {state_kind(type(state)).identity(state): self.load(state) for state in states}

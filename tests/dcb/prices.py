@@ -50,7 +50,6 @@ class Prices(State):
     history: tuple[PriceSince, ...] = ()
 
     def evolve(self, event: ProductDefined | ProductPriceChanged, metadata: Metadata) -> Self:
-        assert metadata.occurred_at is not None
         match event:
             case ProductDefined(price=price):
                 return self.replace(history=(PriceSince(price, metadata.occurred_at),))
@@ -65,7 +64,6 @@ class Prices(State):
 
 
 def order_products(cmd: OrderProducts, metadata: Metadata, *prices: Prices) -> ProductsOrdered:
-    assert metadata.occurred_at is not None
     valid = {each.product_id: each.valid(metadata.occurred_at) for each in prices}
     for item in cmd.items:
         if item.price not in valid[item.product_id]:

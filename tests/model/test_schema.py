@@ -18,7 +18,7 @@ from msgspec import Struct
 from refold.errors import InvalidEvent, UndecodableEvent, UnknownEvent, WiringError
 from refold.model.message import Event, stored_as
 from refold.model.query import Query
-from refold.model.record import Metadata, NewEvent, StoredEvent
+from refold.model.record import UNSAID, Metadata, NewEvent, StoredEvent
 from refold.model.schema import MAX_DIGITS, Schema, decode_metadata, encode_metadata
 from refold.model.state import State
 from refold.model.tag import Tag
@@ -351,15 +351,15 @@ def test_fields_that_are_new_or_gone_do_not_hurt() -> None:
         TEXT,
         TEXT,
         TEXT,
-        MOMENTS | st.none(),
+        MOMENTS | st.just(UNSAID),
         st.dictionaries(TEXT, JSON, max_size=3),
     )
 )
 def test_metadata_come_back(metadata: Metadata) -> None:
     read = decode_metadata(stored(NewEvent("A", metadata=encode_metadata(metadata))))
-    assert read.occurred_at is not None
-    assert read.occurred_at.astimezone(UTC) == (metadata.occurred_at or RECORDED_AT).astimezone(UTC)
-    assert msgspec.structs.replace(read, occurred_at=None) == msgspec.structs.replace(metadata, occurred_at=None)
+    said = RECORDED_AT if metadata.occurred_at is UNSAID else metadata.occurred_at
+    assert read.occurred_at.astimezone(UTC) == said.astimezone(UTC)
+    assert msgspec.structs.replace(read, occurred_at=UNSAID) == msgspec.structs.replace(metadata, occurred_at=UNSAID)
 
 
 def test_without_metadata_it_occurred_when_it_was_recorded() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from refold.errors import InvalidEvent, WiringError
 from refold.model.message import Event, stored_as
 from refold.model.query import Query
-from refold.model.record import Metadata, Recorded
+from refold.model.record import UNSAID, Metadata, Recorded
 from refold.model.state import Singleton, State, state_kind
 from refold.model.tag import Tag, tags_of
 
@@ -175,7 +175,7 @@ def test_metadata_reach_evolve() -> None:
     moment = datetime(2026, 3, 1, tzinfo=UTC)
     recorded = Recorded[Event](1, moment, Received("a", 1, 1), Metadata(actor="ann", occurred_at=moment))
     assert LastSeen("a").fold([recorded]) == LastSeen("a", "ann", moment)
-    assert LastSeen("a", "x").fold([Received("a", 1, 1)]) == LastSeen("a")
+    assert LastSeen("a", "x").fold([Received("a", 1, 1)]) == LastSeen("a", "", UNSAID)
 
 
 def test_keys_of_every_type_find_their_events() -> None:

@@ -210,7 +210,6 @@ async def test_a_decision_sees_a_time_even_if_none_is_given(log: Log) -> None:
     now = datetime(2026, 3, 1, tzinfo=UTC)
 
     def at(cmd: Note, metadata: Metadata) -> FeeSet:
-        assert metadata.occurred_at is not None
         return FeeSet(metadata.occurred_at.day)
 
     store = log if isinstance(log, str) else MemoryStore(clock=lambda: now)

@@ -99,7 +99,6 @@ def transfer(
 
 
 def audit(cmd: Audit, metadata: Metadata, *accounts: Account, audits: Audits) -> Audited:
-    assert metadata.occurred_at is not None
     return Audited(f"{metadata.actor}{audits.number}", metadata.occurred_at, sum(each.balance for each in accounts))
 
 

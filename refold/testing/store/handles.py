@@ -6,6 +6,7 @@ import pytest
 
 from refold.errors import Conflict, StoreClosed
 from refold.model.query import AppendCondition, Query
+from refold.store.api import Capability
 from refold.testing.store.rule import Bench, StoreRules, rule
 from refold.testing.store.tools import closing, collect, data, data_of, event, fill, pages, positions, read, turns
 
@@ -70,6 +71,13 @@ class HandleRules(StoreRules):
         await one.close()
         await fill(other, event("Noted", "t"))
         assert len(await read(other)) == 2
+
+    @rule()
+    async def test_h7_what_is_offered_is_tested(self, bench: Bench) -> None:
+        """H7: what the store says of itself, its fixture lets the other rules test."""
+        store = await bench.open()
+        assert Capability.DURABLE not in store.capabilities or bench.fixture.reopens
+        assert Capability.SHARED not in store.capabilities or (bench.fixture.handles and bench.fixture.processes)
 
     @rule("reopens")
     async def test_r1_positions_go_on(self, bench: Bench) -> None:

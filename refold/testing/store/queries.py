@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+
+from refold.errors import InvalidQuery
 from refold.model.query import Query, QueryItem
 from refold.model.record import NewEvent
 from refold.store.api import Store
@@ -135,6 +138,8 @@ class QueryRules(StoreRules):
         await fill(store, *noted)
         query = Query((QueryItem(tags=("t",)), QueryItem(("B",), ("u",))))
         assert await data(store, query) == data_of(noted[:3])
+        with pytest.raises(InvalidQuery):
+            QueryItem()
 
     @rule()
     async def test_q13_type_named_like_a_tag(self, bench: Bench) -> None:
