@@ -112,13 +112,11 @@ def items(number: int) -> list[Item]:
 
 
 class TestPostgresViews(ViewContract):
+    keeps_notation = False  # the price of columns that other tools can count with: numeric, and jsonb
+
     @pytest.fixture(autouse=True)
     def _on(self, server: PostgresServer) -> None:
         self.server = server
-
-    @pytest.mark.xfail(strict=True, reason="numeric has no exponent: 1E+6 comes back as 1000000, which equals it")
-    def test_values_come_back(self, tmp_path: Path) -> None:
-        super().test_values_come_back(tmp_path)
 
     @asynccontextmanager
     async def views(self, tmp_path: Path) -> AsyncIterator[PostgresViews]:
