@@ -62,6 +62,10 @@ class AppendCondition(Struct, frozen=True):
     fail_if_match: Query
     after: int = 0
 
+    def __post_init__(self) -> None:
+        if self.after < 0:
+            raise InvalidQuery(f"a condition after {self.after}: positions begin at 1, and 0 is before all")
+
 
 def _collected(names: Iterable[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)

@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
-from refold.errors import InvalidEvent, TooLarge
+from refold.errors import InvalidEvent, InvalidQuery, TooLarge
 from refold.model.query import AppendCondition, Query
 from refold.model.record import NewEvent, StoredEvent
 
@@ -103,6 +103,7 @@ class Store(Protocol):
         It yields at least one page, an empty one if nothing matches; the last page's `upto` is where the read ends:
         the head, or `upto` if that is lower, or the last event's position if `limit` cut it short (going backwards,
         where it began). `limit` counts matching events; 0 gives none, and so an `upto` of `after`.
+        Raises `InvalidQuery` for a negative `after` or `limit`.
         """
         ...
 
@@ -170,6 +171,14 @@ def check_name(name: str, what: str) -> None:
         raise InvalidEvent(f"the {what} {name!r} holds a NUL character")
 
 
+def check_bounds(after: int, limit: int | None = None) -> None:
+    """Refuse bounds of a read that make no sense."""
+    if after < 0:
+        raise InvalidQuery(f"after={after}: positions begin at 1, and 0 is before all")
+    if limit is not None and limit < 0:
+        raise InvalidQuery(f"limit={limit}: a limit counts events")
+
+
 def conditions(condition: Conditions) -> Sequence[AppendCondition]:
     """Return the conditions of an append as a sequence."""
     if condition is None:
@@ -181,7 +190,7 @@ def digest(events: Sequence[NewEvent]) -> bytes:
     """Return what tells one batch from another of the same append id: types, versions, tags and data."""
     hasher = blake2b(digest_size=16)
     for event in events:
-        for part in (event.type, str(event.version), *event.tags):
+        for part in (event.type, str(event.version), *sorted(event.tags)):
             hasher.update(part.encode() + b"\0")
         hasher.update(len(event.data).to_bytes(8, "big") + event.data)
     return hasher.digest()

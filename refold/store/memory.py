@@ -16,6 +16,7 @@ from refold.store.api import (
     Clock,
     Conditions,
     Page,
+    check_bounds,
     checked,
     conditions,
     digest,
@@ -86,6 +87,7 @@ class MemoryStore:
         limit: int | None = None,
     ) -> AsyncIterator[Page]:
         """Read matching events page by page; see the port."""
+        check_bounds(after, limit)
         self._check_open()
         end = self._head if upto is None else min(upto, self._head)
         seen = self._events[after:end] if after < end else []
@@ -107,6 +109,7 @@ class MemoryStore:
 
     async def follow(self, query: Query = Query(), *, after: int = 0) -> AsyncIterator[Page]:
         """Read what is there, then what comes."""
+        check_bounds(after)
         if after > self._head:
             raise PositionAhead(f"cannot follow after {after}: the head is {self._head}")
         while True:

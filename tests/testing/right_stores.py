@@ -12,7 +12,7 @@ from pathlib import Path
 from refold.errors import Conflict
 from refold.model.query import AppendCondition, Query
 from refold.model.record import NewEvent, StoredEvent
-from refold.store.api import Appended, Clock, Conditions, Page, conditions, digest, utc_now
+from refold.store.api import Appended, Clock, Conditions, Page, check_bounds, conditions, digest, utc_now
 from refold.store.memory import MemoryStore, _Remembered
 from refold.testing import Failpoint
 
@@ -54,6 +54,7 @@ class GappedStore:
         backwards: bool = False,
         limit: int | None = None,
     ) -> AsyncIterator[Page]:
+        check_bounds(after, limit)
         below = None if upto is None else self._place(upto)
         end = len(self._positions) if below is None else min(below, len(self._positions))
         pages = self._inner.read(query, after=self._first(after), upto=below, backwards=backwards, limit=limit)

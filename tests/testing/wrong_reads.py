@@ -210,6 +210,16 @@ class LeavesReadsOpen(Bent):
         self._open -= 1
 
 
+@breaks("o21")
+class TakesNegativeForNone(Bent):
+    async def read(
+        self, query: Query = Query(), *, after: int = 0, limit: int | None = None, **options: Any
+    ) -> AsyncIterator[Page]:
+        limit = None if limit is None else max(limit, 0)
+        async for page in super().read(query, after=max(after, 0), limit=limit, **options):
+            yield page
+
+
 class Follows(Bent):
     """Follows in a way of its own."""
 

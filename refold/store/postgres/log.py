@@ -19,6 +19,7 @@ from refold.store.api import (
     Clock,
     Conditions,
     Page,
+    check_bounds,
     checked,
     conditions,
 )
@@ -166,6 +167,7 @@ class PostgresStore:
         limit: int | None = None,
     ) -> AsyncIterator[Page]:
         """Read matching events page by page; see the port."""
+        check_bounds(after, limit)
         self._check_usable()
         within = select.Range(max(after, 0), select.END if upto is None else upto, backwards)
         rarest = await self._rarest(query, within)
@@ -198,6 +200,7 @@ class PostgresStore:
 
     async def follow(self, query: Query = Query(), *, after: int = 0) -> AsyncIterator[Page]:
         """Read what is there, then what comes."""
+        check_bounds(after)
         self._check_usable()
         self._watch.listen()
         while True:

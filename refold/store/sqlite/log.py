@@ -21,6 +21,7 @@ from refold.store.api import (
     Clock,
     Conditions,
     Page,
+    check_bounds,
     checked,
     conditions,
     utc_now,
@@ -103,6 +104,7 @@ class SqliteStore:
         limit: int | None = None,
     ) -> AsyncIterator[Page]:
         """Read matching events page by page; see the port."""
+        check_bounds(after, limit)
         types, within, hits = await self.database.read(
             lambda connection: self._begin(connection, query, after, upto, backwards, limit)
         )
@@ -126,6 +128,7 @@ class SqliteStore:
 
     async def follow(self, query: Query = Query(), *, after: int = 0) -> AsyncIterator[Page]:
         """Read what is there, then what comes."""
+        check_bounds(after)
         head = await self.head()
         if after > head:
             raise PositionAhead(f"cannot follow after {after}: the head is {head}")

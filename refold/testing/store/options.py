@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from refold.errors import InvalidQuery
 from refold.model.query import Query, QueryItem
 from refold.store.api import Page, Store
 from refold.testing.store.rule import Bench, StoreRules, rule
@@ -229,3 +232,13 @@ class ReadRules(StoreRules):
             async with closing(store.read()) as reading:
                 await anext(reading)
         assert await data(store) == before
+
+    @rule()
+    async def test_o21_negative_bounds(self, bench: Bench) -> None:
+        """O21: a negative `after` or `limit` is refused, not read from the other end."""
+        store = await bench.open()
+        await fill(store, event("A", "t"), event("B", "t"))
+        with pytest.raises(InvalidQuery):
+            await pages(store, after=-1)
+        with pytest.raises(InvalidQuery):
+            await pages(store, limit=-1)
