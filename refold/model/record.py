@@ -11,7 +11,7 @@ UNSAID = datetime.min.replace(tzinfo=UTC)
 E = TypeVar("E", covariant=True)
 
 
-class NewEvent(Struct, frozen=True):
+class NewEvent(Struct, frozen=True, gc=False):
     """An event encoded for the log; `data` and `metadata` are opaque to the store."""
 
     type: str
@@ -21,7 +21,7 @@ class NewEvent(Struct, frozen=True):
     metadata: bytes = b""
 
 
-class StoredEvent(Struct, frozen=True):
+class StoredEvent(Struct, frozen=True, gc=False):
     """An encoded event as the log holds it; `recorded_at` is the store's own time, in UTC."""
 
     position: int

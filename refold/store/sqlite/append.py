@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 import apsw
@@ -25,6 +26,7 @@ FORGET = 500
 HEAD = """
 SELECT position, recorded_at, (SELECT max(type_id) FROM event_type)
 FROM event ORDER BY position DESC LIMIT 1"""
+LAST = "SELECT max(position) FROM event"
 KNOWN_IDS = """
 SELECT append_id, digest, first, last FROM append JOIN event ON position = last
 WHERE append_id IN (SELECT value FROM json_each(?)) AND recorded_at >= ?"""
@@ -62,7 +64,8 @@ class _Rows(Struct):
     """What one group will insert, column by column and row after row."""
 
     events: list[tuple[Any, ...]] = msgspec.field(default_factory=list[tuple[Any, ...]])
-    tags: list[tuple[str, int, int]] = msgspec.field(default_factory=list[tuple[str, int, int]])
+    tags: list[tuple[str, int]] = msgspec.field(default_factory=list[tuple[str, int]])
+    event_tags: list[tuple[int, int, int]] = msgspec.field(default_factory=list[tuple[int, int, int]])
     appends: list[tuple[Any, ...]] = msgspec.field(default_factory=list[tuple[Any, ...]])
 
 
@@ -75,16 +78,19 @@ class Appends:
         self._recent = Recent()
         self._types: dict[str, int] = {}
         self._tags: dict[str, int] = {}
+        self._last_time = 0
         self._ids_since_forgetting = FORGET
 
     def run(self, connection: apsw.Connection, items: Sequence[Append]) -> list[object]:
         """Append each batch whose conditions hold; the others fail alone."""
-        head, last_time, _ = head_of(connection)
+        head = connection.execute(LAST).get or 0
         if head != self._recent.head:  # another process has appended
             self._recent = Recent(head)
             self._types = dict(connection.execute("SELECT name, type_id FROM event_type"))
-        recorded_at = max((self._clock() - EPOCH) // MICROSECOND, last_time)
+            self._last_time = head_of(connection)[1]
+        self._last_time = recorded_at = max((self._clock() - EPOCH) // MICROSECOND, self._last_time)
         known = self.recall(connection, [item.append_id for item in items if item.append_id is not None])
+        self._recall_tags(connection, items)
         rows = _Rows()
         results: list[object] = []
         for item in items:
@@ -126,13 +132,22 @@ class Appends:
         for condition in item.conditions:
             self._check(connection, condition)
         first = recent.head + 1
+        types, tag_ids = self._types, self._tags
+        tags_before = len(rows.event_tags)
+        add_event, add_event_tag = rows.events.append, rows.event_tags.append
         for position, event in enumerate(item.events, first):
-            type_id = self._types.get(event.type) or self._add_type(connection, event.type)
-            rows.events.append(
-                (position, recorded_at, type_id, event.version, _encode(event.tags), event.data, event.metadata)
-            )
-            rows.tags += [(tag, position, type_id) for tag in event.tags]
-            recent.add(position, event.type, event.tags)
+            tags = event.tags
+            type_id = types.get(event.type) or self._add_type(connection, event.type)
+            add_event((position, recorded_at, type_id, event.version, _encode(tags), event.data, event.metadata))
+            nth = 0
+            for tag in tags:
+                tag_id = tag_ids.get(tag)
+                if tag_id is None:
+                    tag_ids[tag] = tag_id = position << 8 | nth
+                    rows.tags.append((tag, tag_id))
+                    nth += 1
+                add_event_tag((tag_id, position, type_id))
+        recent.add(item.events, len(rows.event_tags) - tags_before)
         result = Appended(first, recent.head)
         if item.append_id is not None:
             rows.appends.append((item.append_id, batch_digest, result.first, result.last))
@@ -158,11 +173,11 @@ class Appends:
     def _insert(self, connection: apsw.Connection, rows: _Rows) -> None:
         if not rows.events:
             return
-        tag_ids = self._tag_ids(connection, rows.tags)
         insert(connection, "INSERT INTO event", rows.events)
-        insert(
-            connection, "INSERT INTO event_tag", sorted((tag_ids[name], at, type_id) for name, at, type_id in rows.tags)
-        )
+        rows.tags.sort()
+        insert(connection, "INSERT INTO tag", rows.tags)
+        rows.event_tags.sort(key=itemgetter(0))  # they are in order of position already
+        insert(connection, "INSERT INTO event_tag", rows.event_tags)
         # One that was remembered but is past the window may still be there.
         insert(connection, "INSERT OR REPLACE INTO append", rows.appends)
         self._ids_since_forgetting += len(rows.appends)
@@ -171,21 +186,12 @@ class Appends:
             connection.execute(FORGET_IDS, (2 * self._ids_since_forgetting, oldest))
             self._ids_since_forgetting = 0
 
-    def _tag_ids(self, connection: apsw.Connection, tags: Iterable[tuple[str, int, int]]) -> dict[str, int]:
-        """Return the id of each tag, giving new ones theirs: made of the first position that used it."""
+    def _recall_tags(self, connection: apsw.Connection, items: Sequence[Append]) -> None:
+        """Remember the ids of all tags that the log knows and these appends have."""
         ids = self._tags
-        wanted = {name: position for name, position, _ in reversed(list(tags)) if name not in ids}
-        if wanted:
-            ids.update(connection.execute(KNOWN_TAGS, (_json(wanted),)))
-            used: dict[int, int] = {}
-            new: list[tuple[str, int]] = []
-            for name, position in wanted.items():
-                if name not in ids:
-                    nth = used[position] = used.get(position, -1) + 1
-                    new.append((name, position << 8 | nth))
-            ids.update(new)
-            insert(connection, "INSERT INTO tag", sorted(new))
-        return ids
+        unknown = {tag for item in items for event in item.events for tag in event.tags if tag not in ids}
+        if unknown:
+            ids.update(connection.execute(KNOWN_TAGS, (_json(unknown),)))
 
 
 def head_of(connection: apsw.Connection) -> tuple[int, int, int]:

@@ -120,6 +120,7 @@ class Database:
         """A failpoint for tests: called by the writing thread with everything written and nothing committed."""
         self._each = _Each()
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._gathered: list[_Job] = []
         self._pending = 0
         self._queueing = threading.Lock()
         self._queued: _Queued | None = None
@@ -147,10 +148,21 @@ class Database:
             raise _copy(self._broken)
         future: asyncio.Future[Any] = self._loop.create_future()
         self._pending += 1
-        self._jobs.put(_Job(batch, item, cost, future))
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(_Job(batch, item, cost, future))
         if self._patrol is None:
             self._patrol = self._loop.call_later(self._busy, self._look_after_queue)
         return future
+
+    def _hand_over(self) -> None:
+        """Give the writing thread at once what this turn of the loop has brought: it goes into one commit.
+
+        Job by job it would wake with the first, commit that alone, and fight for the interpreter meanwhile.
+        """
+        for job in self._gathered:
+            self._jobs.put(job)
+        self._gathered.clear()
 
     async def write(self, work: Callable[[apsw.Connection], T], cost: int = 1) -> T:
         """Run a function in a transaction and commit it."""
@@ -194,6 +206,7 @@ class Database:
 
     async def _close(self) -> None:
         _OPEN.discard(self)
+        self._hand_over()
         self._jobs.put(None)
         while self._thread.is_alive():
             await asyncio.to_thread(self._thread.join, self._busy)

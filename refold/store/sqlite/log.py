@@ -221,17 +221,25 @@ def _hits(connection: apsw.Connection, *, types: _Types, query: Query, within: s
     keeps = query.matches if select.scans(query) else None
     weight = 0
     last_micros, recorded_at = 0, EPOCH
+    append = events.append
     for position, micros, type_id, version, tags, data, metadata in rows:
         if micros != last_micros:  # events of one append share their time
             last_micros, recorded_at = micros, EPOCH + micros * MICROSECOND
         event = StoredEvent(position, recorded_at, names[type_id], version, _decode_tags(tags), data, metadata)
-        if keeps is not None and not keeps(event.type, event.tags):
-            continue
-        if weight > PAGE_BYTES or len(events) == size:
+        if keeps is not None:
+            if not keeps(event.type, event.tags):
+                continue
+            if len(events) == size:
+                rows.close()
+                return _Hits(events, events[-1].position if events else within.after)
+        if weight > PAGE_BYTES:
             rows.close()
             return _Hits(events, events[-1].position if events else within.after)
-        events.append(event)
+        append(event)
         weight += len(data) + len(metadata)
+    if len(events) > size:
+        events.pop()
+        return _Hits(events, events[-1].position if events else within.after)
     return _Hits(events, None)
 
 

@@ -4,10 +4,12 @@ A condition is nearly always `after` a position that was the head a moment ago. 
 the events of the transaction under way included; for what lies below, the database has to be asked.
 """
 
-from collections.abc import Collection, Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from typing import TypeAlias
 
 from refold.model.query import Query, QueryItem
+from refold.model.record import NewEvent
 
 SIZE = 60_000
 """How many events and tags a generation holds; there are two. The transaction under way must fit into one."""
@@ -21,28 +23,33 @@ class _Generation:
     def __init__(self, floor: int) -> None:
         self.floor = floor
         self.count = 0
-        self.by_tag: dict[str, list[_Seen]] = {}
-        self.by_type: dict[str, list[_Seen]] = {}
+        self.by_tag: defaultdict[str, list[_Seen]] = defaultdict(list)
+        self.last_of_type: dict[str, int] = {}
+        self.pending: list[tuple[int, list[tuple[str, tuple[str, ...]]]]] = []
 
-    def add(self, seen: _Seen) -> None:
-        self.count += 1 + len(seen[2])
-        self.by_type.setdefault(seen[1], []).append(seen)
-        for tag in seen[2]:
-            self.by_tag.setdefault(tag, []).append(seen)
+    def index(self) -> None:
+        """Index what has been added since the last question: an import that asks nothing does without."""
+        by_tag, last_of_type = self.by_tag, self.last_of_type
+        for first, events in self.pending:
+            for position, (name, tags) in enumerate(events, first):
+                last_of_type[name] = position
+                seen = (position, name, tags)
+                for tag in tags:
+                    by_tag[tag].append(seen)
+        self.pending.clear()
 
     def match(self, item: QueryItem, after: int) -> int | None:
         if item.tags:
             chosen = min((self.by_tag.get(tag, ()) for tag in item.tags), key=len)
             found: Iterable[_Seen] = reversed(chosen)
-        else:
-            found = (self.by_type[name][-1] for name in item.types if name in self.by_type)
-        for position, name, tags in found:
-            if position <= after:
-                if item.tags:
-                    break
-            elif item.matches(name, tags):
-                return position
-        return None
+            for position, name, tags in found:
+                if position <= after:
+                    return None
+                if item.matches(name, tags):
+                    return position
+            return None
+        last = max((self.last_of_type.get(name, 0) for name in item.types), default=0)
+        return last if last > after else None
 
 
 class Recent:
@@ -58,12 +65,14 @@ class Recent:
         """The position above which every event is known."""
         return self._older.floor if self._older else self._newer.floor
 
-    def add(self, position: int, type: str, tags: Collection[str]) -> None:
-        """Add the event after the head."""
+    def add(self, events: Sequence[NewEvent], tags: int) -> None:
+        """Add the events after the head, with how many tags they have together."""
         if self._newer.count >= SIZE:
             self._older, self._newer = self._newer, _Generation(self.head)
-        self._newer.add((position, type, tags))
-        self.head = position
+        newer = self._newer
+        newer.count += len(events) + tags
+        newer.pending.append((self.head + 1, [(event.type, event.tags) for event in events]))
+        self.head += len(events)
 
     def match(self, query: Query, after: int) -> int | None:
         """Return the position of some known event above `after` that matches, if there is one."""
@@ -73,6 +82,8 @@ class Recent:
             return self.head
         for generation in (self._newer, self._older):
             if generation is not None:
+                if generation.pending:
+                    generation.index()
                 for item in query.items:
                     found = generation.match(item, after)
                     if found is not None:

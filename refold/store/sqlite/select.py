@@ -6,6 +6,7 @@ index for the others. Only placeholders are put together here; every value is bo
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import apsw
@@ -57,6 +58,14 @@ def rows(
 ) -> apsw.Cursor | None:
     """Select the events of a query in position order; None if nothing can match."""
     order = "DESC" if within.backwards else "ASC"
+    if len(query.items) == 1 and len(query.items[0].tags) == 1:
+        item = query.items[0]
+        type_ids = [types[name] for name in item.types if name in types]
+        if item.types and not type_ids:
+            return None
+        bound = (item.tags[0], within.after, within.upto, *type_ids, limit)
+        if len(bound) < MAX_BOUND:
+            return connection.execute(_of_one_tag(len(type_ids), order), bound)
     if not query.items:
         return connection.execute(f"{ALL} {order} LIMIT ?", (within.after, within.upto, limit))
     if scans(query):
@@ -66,6 +75,13 @@ def rows(
         return None
     hits = " UNION ".join(branch.sql for branch in branches)
     return connection.execute(HITS % (hits, order), [*(each for branch in branches for each in branch.bound), limit])
+
+
+@cache
+def _of_one_tag(types: int, order: str) -> str:
+    """Write what loads most states: the events of one tag, of some types."""
+    walk = BY_TAG.replace("tag_id = ?", f"tag_id = ({TAG_ID})") + (AND_TYPE % ", ".join("?" * types) if types else "")
+    return HITS % (walk, order)
 
 
 def first_match(connection: apsw.Connection, types: Mapping[str, int], query: Query, within: Range) -> int | None:

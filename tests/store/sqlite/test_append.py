@@ -90,7 +90,7 @@ async def test_a_writer_that_is_wrong_about_the_head_overwrites_nothing(
 ) -> None:
     await store.append([EVENT])
     with monkeypatch.context() as patch:
-        patch.setattr(append, "head_of", lambda connection: (0, 0, 0))
+        patch.setattr(append, "LAST", "SELECT 0")
         with pytest.raises(StoreError, match="UNIQUE"):
             await store.append([NewEvent("T", b"usurper")])
     assert [event.data async for page in store.read() for event in page] == [b"first"]
