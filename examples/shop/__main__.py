@@ -92,7 +92,7 @@ async def shown(app: App, store: str, history: History) -> None:
 
 def look_around(store: str, order_id: str, day: str) -> str:
     return f"""
-[bold]Look around[/bold]
+[bold]Look around[/bold], once `. .venv/bin/activate` has put refold at hand
   refold log tail --store {store}
   refold log read --store {store} --tag order:{order_id}
   refold state examples.shop.main:make_app Order {order_id} --store {store}
