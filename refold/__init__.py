@@ -5,6 +5,7 @@ from refold.errors import (
     Conflict,
     InvalidEvent,
     InvalidQuery,
+    NotKept,
     RefoldError,
     Rejected,
     StoreError,
@@ -19,28 +20,39 @@ from refold.model.query import AppendCondition, Query, QueryItem
 from refold.model.record import Metadata, NewEvent, Recorded, StoredEvent
 from refold.model.state import Singleton, State
 from refold.model.tag import Tag
-from refold.runtime.look import View
+from refold.runtime.look import Change, Found, View
+from refold.runtime.project import kept
+from refold.runtime.tables import Projection, Row, Rows
 from refold.store.open import open_store
+from refold.view.table import Indexed, Searched
 
 __version__ = "0.1.0"
 
 __all__ = [
     "App",
     "AppendCondition",
+    "Change",
     "Command",
     "Conflict",
     "Event",
+    "Found",
+    "Indexed",
     "InvalidEvent",
     "InvalidQuery",
     "Metadata",
     "NewEvent",
+    "NotKept",
     "Of",
+    "Projection",
     "Query",
     "QueryItem",
     "Reader",
     "Recorded",
     "RefoldError",
     "Rejected",
+    "Row",
+    "Rows",
+    "Searched",
     "Singleton",
     "State",
     "StoreError",
@@ -52,6 +64,7 @@ __all__ = [
     "View",
     "WaitTimeout",
     "WiringError",
+    "kept",
     "open_store",
     "stored_as",
 ]

@@ -5,30 +5,38 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, M
 from contextlib import AsyncExitStack
 from copy import copy
 from datetime import datetime
+from itertools import chain
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
 
-from refold.errors import InvalidQuery, StoreClosed, WaitTimeout, WiringError
+from msgspec import Struct
+
+from refold.errors import InvalidQuery, StoreClosed, SubscriptionFailed, WaitTimeout, WiringError
 from refold.model.hints import described, members
 from refold.model.message import Command, Event
 from refold.model.query import Query, QueryItem
 from refold.model.record import Recorded
 from refold.model.schema import Schema
 from refold.model.state import State
+from refold.runtime.books import Books
 from refold.runtime.execute import Context, Executor, decisions_by_command
 from refold.runtime.load import Loader, position_at
 from refold.runtime.look import View
-from refold.runtime.project import Projection
+from refold.runtime.operate import Operations
+from refold.runtime.owner import Owner
+from refold.runtime.project import Definition, Kept, StateProjection
 from refold.runtime.react import Process
+from refold.runtime.rebuild import Recipe
 from refold.runtime.running import Running
-from refold.runtime.subscription import Follower, Subscription
+from refold.runtime.tables import Projection, TableProjection
+from refold.runtime.versions import Versions
 from refold.store.api import Clock, Conditions, Store, utc_now
 from refold.store.open import check_url, open_store
-from refold.view.api import Views
-from refold.view.open import open_views
+from refold.view.open import open_views, open_views_at
 
 S = TypeVar("S", bound=State)
 E = TypeVar("E", bound=Event)
+R = TypeVar("R", bound=Struct)
 T = TypeVar("T")
 WAIT_SECONDS = 30.0
 
@@ -43,7 +51,7 @@ class App:
         events: object,
         decisions: Iterable[Callable[..., Any]] = (),
         processes: Iterable[Callable[..., Any]] = (),
-        projections: Iterable[type[State]] = (),
+        projections: Iterable[type[State] | type[Projection] | Kept] = (),
         upcasters: Iterable[Callable[[Any], Event]] = (),
         snapshot_every: int | None = None,
         hot_states: int = 10_000,
@@ -63,11 +71,13 @@ class App:
             raise WiringError("snapshot_every counts events, so it is at least 1")
         if hot_states < 0:
             raise WiringError("hot_states counts states, so it is not negative")
-        self.schema = Schema(events, _several("upcasters", upcasters))
+        self._upcasters = _several("upcasters", upcasters)
+        self.schema = Schema(events, self._upcasters)
         self._store_or_url = store
         self._decisions = decisions_by_command(_several("decisions", decisions), self.schema)
         self._processes = [Process(function, self.schema) for function in _several("processes", processes)]
-        self._projections = {cls: Projection(cls, self.schema) for cls in _several("projections", projections)}
+        self._projections = [_definition(each, self.schema) for each in _several("projections", projections)]
+        self._kept = {table.cls: each.name for each in self._projections for table in each.tables("")}
         self._hot_states = hot_states
         self._snapshot_every = snapshot_every
         self._clock = clock
@@ -85,14 +95,10 @@ class App:
                 exits.push_async_callback(store.close)
             else:
                 store = self._store_or_url
-            wants_views = self._projections or self._processes or self._snapshot_every
-            views = open_views(store) if wants_views else None
-            running = self._work_on(store, views)
-            for follower in self._followers(running) if self._follows else ():
-                subscription = Subscription(follower, store, cast(Views, views))
-                await subscription.start()
-                exits.push_async_callback(subscription.stop)
-                running.subscriptions[follower.name] = subscription
+            running = await self._work_on(store, exits)
+            if self._follows:
+                exits.push_async_callback(running.stop)
+                await running.start()
             self._running = running
             self._exit = exits.pop_all()
         return self
@@ -108,7 +114,8 @@ class App:
         """All classes of states that this app asks for or keeps."""
         handlers = [*self._decisions.values(), *(process.handler for process in self._processes)]
         asked = [each.kind.cls for handler in handlers for each in handler.parameters if not isinstance(each, str)]
-        return tuple(dict.fromkeys([*asked, *self._projections]))
+        kept = [each.how.projection for each in self._projections if issubclass(each.how.projection, State)]
+        return tuple(dict.fromkeys([*asked, *kept]))
 
     def describe(self) -> dict[str, list[str]]:
         """Return what this app is made of, by name."""
@@ -116,7 +123,7 @@ class App:
             "events": [kind.__name__ for kind in self.schema.events],
             "decisions": [f"{decision.name}({command.__name__})" for command, decision in self._decisions.items()],
             "processes": [process.name for process in self._processes],
-            "projections": [projection.name for projection in self._projections.values()],
+            "projections": [projection.name for projection in self._projections],
             "states": [cls.__name__ for cls in self.states],
         }
 
@@ -223,7 +230,8 @@ class App:
         query = self._query(of)
         async for page in self._now.store.read(query, after=after, upto=upto, backwards=backwards, limit=limit):
             for stored in page:
-                yield self.schema.recorded(stored)
+                for recorded in self.schema.recorded(stored):
+                    yield recorded
 
     @overload
     def follow(self, of: type[E], *, after: int = 0) -> AsyncIterator[Recorded[E]]: ...
@@ -235,23 +243,23 @@ class App:
         try:
             async for page in pages:
                 for stored in page:
-                    yield self.schema.recorded(stored)
+                    for recorded in self.schema.recorded(stored):
+                        yield recorded
         finally:
             if isinstance(pages, AsyncGenerator):
                 await pages.aclose()
 
-    def view(self, projection: type[S]) -> View[S]:
-        """Return the view that a projection keeps."""
-        if projection not in self._projections:
-            raise WiringError(f"{described(projection)} is not kept: add it to `projections`")
-        table = self._projections[projection].table
+    def view(self, row: type[R]) -> View[R]:
+        """Return the view that a projection keeps: by its state, or by one of its classes of rows."""
+        name = self._kept.get(row)
+        if name is None:
+            raise WiringError(f"{described(row)} is not kept: add it, or the projection of its rows, to `projections`")
+        return View(row, name, lambda: self._now)
 
-        async def reached(position: int) -> None:
-            running = self._now
-            if position:
-                await running.reached(table.name, position, WAIT_SECONDS)
-
-        return View(table, cast(Views, self._now.views), reached)
+    @property
+    def operations(self) -> Operations:
+        """The operator's side: how far everything is, what is parked, versions, rebuilds."""
+        return Operations(self._now, self._recipe)
 
     async def head(self) -> int:
         """Return the last position of the log."""
@@ -260,7 +268,7 @@ class App:
     async def wait(
         self,
         position: int,
-        projection: type[State] | Callable[..., Any] | None = None,
+        projection: type | Callable[..., Any] | None = None,
         *,
         timeout: float | None = WAIT_SECONDS,  # noqa: ASYNC109 - the error says how far it is
     ) -> None:
@@ -268,9 +276,11 @@ class App:
 
         Raises `WaitTimeout` after `timeout` seconds, and `SubscriptionFailed` if one has stopped.
         """
-        names = [*(each.name for each in self._projections.values()), *(each.name for each in self._processes)]
+        names = [*(each.name for each in self._projections), *(each.name for each in self._processes)]
         if projection is not None:
-            names = [name for name in names if name == getattr(projection, "__name__", None)]
+            name = getattr(projection, "__name__", None)
+            name = self._kept.get(projection, name) if isinstance(projection, type) else name
+            names = [each for each in names if each == name]
             if not names:
                 raise WiringError(f"{described(projection)} is neither a projection nor a process of this app")
         waiting = [asyncio.ensure_future(self._now.reached(name, position, timeout)) for name in names]
@@ -285,24 +295,39 @@ class App:
                 each.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
 
-    async def settle(self) -> None:
+    async def settle(self, *, parked: bool = False) -> None:
         """Wait until every projection and process is at rest at the head, whatever they made each other do.
 
-        Raises as `wait` does, but `WaitTimeout` only if one comes no further.
+        A version of a projection that is being built is built by then, and read. Raises as `wait` does, but
+        `WaitTimeout` only if one comes no further; and `SubscriptionFailed` if anything is parked, unless that may be.
         """
+        now = self._now
         while True:
             head = await self.head()
-            for subscription in self._now.subscriptions.values():
+            for subscription in now.subscriptions():
                 while (before := subscription.position) < head:
                     try:
                         await subscription.reached(head, WAIT_SECONDS)
                     except WaitTimeout:
                         if subscription.position == before:
                             raise
-            if not self._follows:
-                await self.wait(head)
+            await now.look()
+            await self.wait(head)
             if head == await self.head():
-                return
+                break
+        if not parked:
+            await self._check_parked()
+
+    async def _check_parked(self) -> None:
+        found = [each for each in await self._now.parked() if each.error] if self._now.follows else []
+        if found:
+            first = found[0]
+            raise SubscriptionFailed(
+                f"{first.subscription} has parked position {first.position} ({first.type}): {first.error}. "
+                f"In all, {len(found)} have failed and wait; `settle(parked=True)` lets them",
+                subscription=first.subscription,
+                position=first.position,
+            )
 
     @property
     def _now(self) -> Running:
@@ -329,28 +354,49 @@ class App:
             raise InvalidQuery(f"{of!r} does not say which events: give a state, event classes, or a Query")
         return Query((QueryItem(self.schema.names(cast(list[type[Event]], kinds))),))
 
-    def _work_on(self, store: Store, views: Views | None) -> Running:
+    async def _work_on(self, store: Store, exits: AsyncExitStack) -> Running:
         """Put together what an open app works with."""
-        loader = self._loader(store, views)
+        books = await self._books_beside(store, exits)
+        beside = next(iter(books.values()), None)
+        loader = self._loader(store, beside)
         executor = Executor(store, self.schema, loader, self._decisions, self._clock)
-        return Running(store, views, loader, executor)
-
-    def _loader(self, store: Store, views: Views | None) -> Loader:
-        return Loader(store, self.schema, hot=self._hot_states, snapshot_every=self._snapshot_every, views=views)
-
-    def _followers(self, running: Running) -> Sequence[Follower]:
-        """Give projections and processes what they work with, now that the log is open."""
-        for projection in self._projections.values():
-            projection.reads_from(cast(Views, running.views))
+        running = Running(store, list(books.values()), loader, executor, Owner())
+        for definition in self._projections:
+            running.keep(definition, Versions(definition, books[definition.how.database]))
         for process in self._processes:
             # What it looks at lies in the past, so it remembers states of its own.
-            process.acts_through(self._loader(running.store, running.views), running.executor)
-        return (*self._projections.values(), *self._processes)
+            process.acts_through(self._loader(store, beside), executor)
+            running.processes[process.name] = process
+        exits.push_async_callback(running.close)
+        return running
+
+    async def _books_beside(self, store: Store, exits: AsyncExitStack) -> dict[str | None, Books]:
+        """Open the databases in which views are kept: the log's own, and others."""
+        books: dict[str | None, Books] = {}
+        if self._projections or self._processes or self._snapshot_every:
+            books[None] = Books(open_views(store))
+        for url in dict.fromkeys(each.how.database for each in self._projections):
+            if url is not None:
+                views = await open_views_at(url)
+                exits.push_async_callback(views.close)
+                books[url] = Books(views)
+        return books
+
+    def _recipe(self, projection: str) -> Recipe | None:
+        """Return what a worker process needs to work on a projection."""
+        if not isinstance(self._store_or_url, str):
+            return None
+        how = next(each.how for each in self._projections if each.name == projection)
+        return Recipe(self._store_or_url, how.database, _definition, how, self.schema.events, self._upcasters)
+
+    def _loader(self, store: Store, books: Books | None) -> Loader:
+        return Loader(store, self.schema, hot=self._hot_states, snapshot_every=self._snapshot_every, books=books)
 
     def _check(self) -> None:
         """Refuse names that come twice, and commands of processes that nothing decides."""
         names: set[str] = set()
-        for name in [*(each.name for each in self._projections.values()), *(each.name for each in self._processes)]:
+        tables = [{each.name, *(table.name for table in each.tables(""))} for each in self._projections]
+        for name in [*chain.from_iterable(tables), *(each.name for each in self._processes)]:
             if name.casefold() in names:  # tables are named after them, and databases do not tell Ab from aB
                 raise WiringError(f"two projections or processes are called {name!r}; their checkpoints need two names")
             names.add(name.casefold())
@@ -361,6 +407,13 @@ class App:
                         f"{described(process.handler.function)} emits {command.__name__}, which no decision takes: "
                         "add one to `decisions`"
                     )
+
+
+def _definition(given: object, schema: Schema) -> Definition:
+    how = given if isinstance(given, Kept) else Kept(cast(type, given))
+    if isinstance(how.projection, type) and issubclass(how.projection, Projection):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return TableProjection(how, schema)
+    return StateProjection(how, schema)
 
 
 def _zoned(moment: datetime, name: str) -> datetime:

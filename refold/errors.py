@@ -13,7 +13,8 @@
     │   └── UndecodableEvent   … whose data does not fit its type
     ├── AppendIdReused         an append id came again with other events
     ├── PositionAhead          a position beyond the head: it belongs to another log
-    ├── SubscriptionFailed     a projection or process stopped at an event
+    ├── SubscriptionFailed     a projection or process stopped
+    ├── NotKept                rows of a view that are not there, or not yet
     ├── WaitTimeout            a view did not reach a position in time
     └── StoreError             the storage said no
         ├── StoreBusy          another program holds the file
@@ -115,9 +116,15 @@ class PositionAhead(RefoldError):
 
 
 class SubscriptionFailed(RefoldError):
-    """A projection or process stopped at an event that it could not handle."""
+    """A projection or process stopped."""
 
     code = "SUBSCRIPTION_FAILED"
+
+
+class NotKept(RefoldError):
+    """The rows of this view are not kept, or not yet."""
+
+    code = "NOT_KEPT"
 
 
 class WaitTimeout(RefoldError):

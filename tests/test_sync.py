@@ -234,5 +234,5 @@ def test_a_stopped_projection_is_told(url: str) -> None:
     globals()["Broken"] = Broken
     with bank(url, projections=[Broken]) as app:
         app.record(Deposited("a", 1))
-        with pytest.raises(SubscriptionFailed, match="Broken stopped at position 1, at a Deposited"):
+        with pytest.raises(SubscriptionFailed, match=r"has parked position 1 \(Deposited\)"):
             app.settle()

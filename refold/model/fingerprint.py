@@ -7,7 +7,7 @@ kept is computed anew, which is safe.
 """
 
 import types
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
@@ -33,10 +33,14 @@ NOT_THEIRS = (object, Struct, State, Singleton, Event, Command, Enum)
 
 def fingerprint(cls: type[State], upcasters: Iterable[Callable[..., object]] = ()) -> str:
     """Return a short text that changes with the definition of a state, or with the upcasters of its events."""
-    parts = _Parts(cls.__module__.partition(".")[0])
-    parts.add(cls)
-    for event in state_kind(cls).events:
-        parts.add(event)
+    return fingerprint_of([cls, *state_kind(cls).events], upcasters)
+
+
+def fingerprint_of(classes: Sequence[type], upcasters: Iterable[Callable[..., object]] = ()) -> str:
+    """Return a short text that changes with the definition of some classes, all in the package of the first."""
+    parts = _Parts(classes[0].__module__.partition(".")[0])
+    for cls in classes:
+        parts.add(cls)
     for upcaster in upcasters:
         parts.add(upcaster)
     return parts.hasher.hexdigest()

@@ -7,7 +7,7 @@ that could not be read from it.
 import dataclasses
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any, TypeVar, cast
@@ -85,8 +85,8 @@ class Schema:
         # What was read again has the types of its annotations: "red" and Color.RED are equal, but only one has a tag.
         return NewEvent(name, data, tags_of(again), version, b"" if metadata is None else encode_metadata(metadata))
 
-    def decode(self, stored: StoredEvent) -> Event:
-        """Decode a stored event and bring it up to what the program knows."""
+    def decode(self, stored: StoredEvent) -> Sequence[Event]:
+        """Decode a stored event and bring it up to what the program knows: one event, several, or none."""
         form = self._forms.get((stored.type, stored.version))
         if form is None:
             raise self._unknown(stored)
@@ -107,11 +107,14 @@ class Schema:
                 raise _undecodable(
                     stored, f"is made {event!r} by {described(step.function)}, but should be a {step.new.__name__}"
                 )
-        return event
+        return (event,)
 
-    def recorded(self, stored: StoredEvent) -> Recorded[Event]:
-        """Decode a stored event together with its metadata."""
-        return Recorded(stored.position, stored.recorded_at, self.decode(stored), decode_metadata(stored), stored.tags)
+    def recorded(self, stored: StoredEvent) -> Sequence[Recorded[Event]]:
+        """Decode a stored event together with its metadata; what it has become shares its place in the log."""
+        metadata = decode_metadata(stored)
+        return [
+            Recorded(stored.position, stored.recorded_at, event, metadata, stored.tags) for event in self.decode(stored)
+        ]
 
     def names(self, kinds: Iterable[type[Event]]) -> tuple[str, ...]:
         """Return the type names under which events of these classes are stored, old names included."""

@@ -14,15 +14,16 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from refold.errors import InvalidQuery, StoreError
+from refold.errors import InvalidQuery, NotKept, StoreError
 from refold.model.fingerprint import fingerprint
 from refold.model.message import Event
 from refold.model.query import Query
 from refold.model.record import Metadata, NewEvent, Recorded, StoredEvent
 from refold.model.schema import Schema, decode_metadata
 from refold.model.state import Identity, State, StateKind, state_kind
+from refold.runtime.books import SNAPSHOTS, Books, Snapshot
 from refold.store.api import Page, Store
-from refold.view.api import Snapshot, Views
+from refold.view.api import Put
 
 S = TypeVar("S", bound=State)
 NO_METADATA = Metadata()
@@ -49,14 +50,14 @@ class Loader:
     """Loads states of one log."""
 
     def __init__(
-        self, store: Store, schema: Schema, *, hot: int, snapshot_every: int | None, views: Views | None
+        self, store: Store, schema: Schema, *, hot: int, snapshot_every: int | None, books: Books | None
     ) -> None:
         self._store = store
         self._schema = schema
         self._hot: OrderedDict[Identity, Loaded] = OrderedDict()
         self._size = hot
         self._snapshot_every = snapshot_every
-        self._views = views if snapshot_every else None
+        self._books = books if snapshot_every else None
         self._fingerprints: dict[type[State], str] = {}
 
     async def current(self, states: Sequence[State], upto: int | None = None) -> tuple[dict[Identity, Loaded], int]:
@@ -92,10 +93,9 @@ class Loader:
             for new in events:
                 if loaded.query.matches(new.type, new.tags):
                     # Decoded, as every other reader will see it: what was given may be equal, and yet behave otherwise.
-                    event = self._schema.decode(
-                        StoredEvent(last, NEVER, new.type, new.version, new.tags, new.data, b"")
-                    )
-                    state = _step(kind, state, event, NO_METADATA)
+                    stored = StoredEvent(last, NEVER, new.type, new.version, new.tags, new.data, b"")
+                    for event in self._schema.decode(stored):
+                        state = _step(kind, state, event, NO_METADATA)
                     folded += 1
         except Exception:
             # The events are in the log already, and whoever loads the state next will meet the error.
@@ -156,10 +156,10 @@ class Loader:
         newest = NEVER
         async for page in self._store.read(self._schema.query(state), upto=upto):
             for stored in page:
-                recorded = self._schema.recorded(stored)
-                if recorded.occurred_at <= moment and type(recorded.event) in kind.events:
-                    yield recorded, recorded.occurred_at < newest
-                    newest = max(newest, recorded.occurred_at)
+                for recorded in self._schema.recorded(stored):
+                    if recorded.occurred_at <= moment and type(recorded.event) in kind.events:
+                        yield recorded, recorded.occurred_at < newest
+                        newest = max(newest, recorded.occurred_at)
 
     async def _start(self, state: State, upto: int | None) -> Loaded:
         """Return the newest value of a state that is at hand, not beyond `upto`."""
@@ -188,8 +188,9 @@ class Loader:
 
     def _fold(self, kind: StateKind, state: State, page: Page) -> State:
         for stored in page:
-            event = self._schema.decode(stored)
-            state = _step(kind, state, event, decode_metadata(stored) if kind.wants_metadata else NO_METADATA)
+            metadata = decode_metadata(stored) if kind.wants_metadata else NO_METADATA
+            for event in self._schema.decode(stored):
+                state = _step(kind, state, event, metadata)
         return state
 
     async def _remember(self, identity: Identity, loaded: Loaded) -> Loaded:
@@ -213,8 +214,9 @@ class Loader:
         try:
             data = msgspec.json.encode(loaded.state)
             if msgspec.json.decode(data, type=type(loaded.state)) == loaded.state:
-                snapshot = Snapshot(loaded.position, data)
-                await cast(Views, self._views).keep_snapshot(*self._named(loaded.state), snapshot)
+                snapshot = Snapshot(*self._named(loaded.state), loaded.position, data)
+                await cast(Books, self._books).open()
+                await cast(Books, self._books).write(Put(SNAPSHOTS, [snapshot]))
             else:
                 logger.warning("no snapshot of %r is kept: it would be read as another", loaded.state)
         except (StoreError, msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
@@ -222,13 +224,22 @@ class Loader:
 
     async def _snapshot(self, state: State) -> tuple[int, State] | None:
         """Return the position and value of a state's snapshot, if it has one."""
-        kept = await self._views.snapshot(*self._named(state)) if self._views else None
-        if kept is None:
+        if self._books is None:
+            return None
+        name, key, fingerprint = self._named(state)
+        kept = await self._kept(name, key)
+        if kept is None or kept.fingerprint != fingerprint:
             return None
         try:
             return kept.position, msgspec.json.decode(kept.data, type=type(state))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             logger.warning("the snapshot of %r cannot be read; it is folded from the log instead", state)
+            return None
+
+    async def _kept(self, name: str, key: str) -> Snapshot | None:
+        try:
+            return (await cast(Books, self._books).views.get(SNAPSHOTS, [(name, key)])).get((name, key))
+        except NotKept:  # nobody has taken any
             return None
 
     def _named(self, state: State) -> tuple[str, str, str]:

@@ -1,35 +1,76 @@
-"""Looking at what is kept: the view of a projection, as its readers see it."""
+"""Looking at what is kept: the view of a projection, as its readers see it, now and as it was."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
 
-from refold.errors import InvalidQuery
-from refold.model.state import State
-from refold.view.api import Table, Views, conditions_of, find_of
+from msgspec import Struct
 
-S = TypeVar("S", bound=State)
+from refold.errors import InvalidQuery, NotKept
+from refold.runtime.books import Version
+from refold.runtime.running import Running
+from refold.view.api import Views
+from refold.view.find import Condition, conditions_of, find_of, meets
+from refold.view.search import highlighted
+from refold.view.table import LARGEST, Dated, Key, Table
+
+R = TypeVar("R", bound=Struct)
+T = TypeVar("T")
+WAIT_SECONDS = 30.0
+"""How long a read waits for the position that it asks for, and a new view for its first version."""
 
 
-class View(Generic[S]):
-    """The rows of a projection. Each call can wait until they show a position: `at_least=position`."""
+class Change(Struct, Generic[R], frozen=True):
+    """A row that has changed: as it is at a position; None if it is not there."""
 
-    def __init__(self, table: Table, views: Views, reached: Callable[[int], Awaitable[None]]) -> None:
-        self._table = table
-        self._views = views
-        self._reached = reached
+    position: int
+    key: Key
+    row: R | None
 
-    async def get(self, *key: Any, at_least: int = 0) -> S | None:
+
+class Found(Struct, Generic[R], frozen=True):
+    """A row that a search has found, and where: each field's text in pieces, with whether they were searched for."""
+
+    row: R
+    score: float
+    highlights: dict[str, list[tuple[str, bool]]]
+
+
+class View(Generic[R]):
+    """The rows of a projection.
+
+    Each call can wait until they show a position: `at_least=position`. With `as_of`, a recorded time or a position,
+    rows are as they were then.
+    """
+
+    def __init__(self, row: type[R], name: str, running: Callable[[], Running]) -> None:
+        self._cls = row
+        self._name = name
+        self._running = running
+
+    async def get(self, *key: Any, at_least: int = 0, as_of: datetime | int | None = None) -> R | None:
         """Return the row with this key, or None."""
-        if len(key) != len(self._table.key):
-            names = ", ".join(self._table.key) or "empty"
-            raise InvalidQuery(f"the key of {self._table.name} is {names}; {len(key)} values were given")
-        for value, field in zip(key, self._table.kind.keys, strict=True):
-            if not isinstance(value, field.type):
-                raise InvalidQuery(
-                    f"{self._table.name}.{field.name} is of type {field.type.__name__}, which {value!r} is not"
-                )
+        table = self._plain()
+        names = [name for name in table.key if name != "valid_to"]
+        if len(key) != len(names):
+            raise InvalidQuery(
+                f"the key of {table.name} is {', '.join(names) or 'empty'}; {len(key)} values were given"
+            )
+        for value, name in zip(key, names, strict=True):
+            takes = table.column(name).takes[0]
+            if not isinstance(value, takes):
+                raise InvalidQuery(f"{table.name}.{name} is of type {takes.__name__}, which {value!r} is not")
         await self._reached(at_least)
-        return cast(S | None, (await self._views.get(self._table, [key])).get(key))
+        if as_of is not None:
+            return cast(R | None, await self._running().travels[self._name].get(table, key, as_of))
+
+        async def got(table: Table, views: Views) -> R | None:
+            whole = (*key, LARGEST) if _is_dated(table) else key
+            row = (await views.get(table, [whole])).get(whole)
+            return cast(R | None, row.row if row is not None and _is_dated(table) else row)
+
+        return await self._look(got)
 
     async def find(
         self,
@@ -39,19 +80,149 @@ class View(Generic[S]):
         limit: int | None = None,
         offset: int = 0,
         at_least: int = 0,
-    ) -> list[S]:
+        as_of: datetime | int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[R]:
         """Return the rows that meet all conditions, in order.
 
         `where` compares fields with values: `{"status": "paid", "total__ge": 100}`, with eq, ne, lt, le, gt, ge
         and in. `order` names fields, `"-total"` from high to low; the key decides between equals. Fields that are
         collections or structs are compared as JSON texts, Decimals to about 15 digits.
-        """
-        find = find_of(self._table, where, order, limit, offset)
-        await self._reached(at_least)
-        return cast(list[S], await self._views.find(self._table, find))
 
-    async def count(self, where: Mapping[str, Any] | None = None, *, at_least: int = 0) -> int:
-        """Count the rows that meet all conditions."""
-        conditions = conditions_of(self._table, where)
+        With `as_of`, a view without history is built from the log for this call, in a temporary file; `progress` is
+        then told how many events are done, and how many there are.
+        """
+        find = find_of(self._plain(), where, order, limit, offset)
         await self._reached(at_least)
-        return await self._views.count(self._table, conditions)
+        if as_of is not None:
+            return cast(list[R], await self._running().travels[self._name].find(self._plain(), find, as_of, progress))
+
+        async def found(table: Table, views: Views) -> list[R]:
+            rows = await views.find(table, find_of(table, _now(table, where), order, limit, offset))
+            return [row.row for row in rows] if _is_dated(table) else rows
+
+        return await self._look(found)
+
+    async def count(
+        self, where: Mapping[str, Any] | None = None, *, at_least: int = 0, as_of: datetime | int | None = None
+    ) -> int:
+        """Count the rows that meet all conditions."""
+        conditions = conditions_of(self._plain(), where)
+        await self._reached(at_least)
+        if as_of is not None:
+            return await self._running().travels[self._name].count(self._plain(), conditions, as_of)
+
+        async def counted(table: Table, views: Views) -> int:
+            return await views.count(table, conditions_of(table, _now(table, where)))
+
+        return await self._look(counted)
+
+    async def search(
+        self,
+        words: str,
+        *,
+        where: Mapping[str, Any] | None = None,
+        limit: int = 20,
+        offset: int = 0,
+        at_least: int = 0,
+    ) -> list[Found[R]]:
+        """Return the rows whose `Searched` fields hold all the words, the best first.
+
+        `tea*` is the beginning of a word, `"green tea"` are words that follow one another. Case and accents count
+        for nothing.
+        """
+        conditions_of(self._plain(), where)
+        await self._reached(at_least)
+
+        async def found(table: Table, views: Views) -> list[Found[R]]:
+            hits = await views.search(table, words, conditions_of(table, _now(table, where)), limit, offset)
+            return [
+                Found(hit.row.row if _is_dated(table) else hit.row, hit.score, highlighted(table, hit.row, words))
+                for hit in hits
+            ]
+
+        return await self._look(found)
+
+    async def watch(
+        self, where: Mapping[str, Any] | None = None, *, after: int | None = None
+    ) -> AsyncIterator[Change[R]]:
+        """Go on giving the rows that change, as they are once the view shows it, for ever.
+
+        Begins after a position, or now. With `where` only rows that meet it, as in `find`. A row that changes faster
+        than it is watched is given once. A table whose rows the events alone do not tell gives a change of no key.
+        """
+        conditions = conditions_of(self._plain(), where)
+        running = self._running()
+        upkeep = running.upkeeps[self._name]
+        start = await running.store.head() if after is None else after
+        pages = running.store.follow(upkeep.definition.query, after=start)
+        try:
+            async for page in pages:
+                if not page:
+                    continue
+                await upkeep.reached(page.upto, None)
+                keys = upkeep.definition.keys_of(page)
+                if not keys and upkeep.definition.coarse:
+                    yield Change(page.upto, (), None)
+                for start in range(0, len(keys), 500):
+                    for key, row in await self._rows(keys[start : start + 500], conditions):
+                        yield Change(page.upto, key, row)
+        finally:
+            if isinstance(pages, AsyncGenerator):
+                await pages.aclose()
+
+    async def _rows(self, keys: Sequence[Key], conditions: Sequence[Condition]) -> list[tuple[Key, R | None]]:
+        """Return the rows of keys as they are; with conditions, those that meet them."""
+
+        async def got(table: Table, views: Views) -> list[tuple[Key, R | None]]:
+            dated = _is_dated(table)
+            found = await views.get(table, [(*key, LARGEST) if dated else key for key in keys])
+            rows = {key[:-1] if dated else key: row.row if dated else row for key, row in found.items()}
+            if conditions:
+                names = [column.name for column in self._plain().columns]
+                rows = {key: row for key, row in rows.items() if meets(names, self._values(row), conditions)}
+                return list(rows.items())
+            return [(key, rows.get(key)) for key in keys]
+
+        return await self._look(got)
+
+    async def _reached(self, position: int) -> None:
+        running = self._running()
+        if position:
+            await running.reached(self._name, position, WAIT_SECONDS)
+
+    async def _look(self, work: Callable[[Table, Views], Awaitable[T]]) -> T:
+        """Look at the version that is read; wait for the first one that has this program's fields."""
+        versions = self._running().upkeeps[self._name].versions
+        end = asyncio.get_running_loop().time() + WAIT_SECONDS
+        while True:
+            try:
+                shown = await versions.shown()
+                return await work(self._table(shown), versions.books.views)
+            except NotKept:
+                if not self._running().follows or asyncio.get_running_loop().time() > end:
+                    raise
+                await asyncio.sleep(0.02)
+                await versions.all()
+
+    def _values(self, row: R) -> tuple[Any, ...]:
+        table = self._plain()
+        return table.dump(Dated(row, 0, LARGEST) if _is_dated(table) else row)
+
+    def _table(self, version: Version) -> Table:
+        definition = self._running().upkeeps[self._name].definition
+        return next(table for table in definition.tables(version.version) if table.cls is self._cls)
+
+    def _plain(self) -> Table:
+        """Return the table by which a question is checked: the names of its columns are those of any version."""
+        definition = self._running().upkeeps[self._name].definition
+        return next(table for table in definition.tables("") if table.cls is self._cls)
+
+
+def _is_dated(table: Table) -> bool:
+    return table.key[-1:] == ("valid_to",)
+
+
+def _now(table: Table, where: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Add to what is asked that rows are the current ones."""
+    return {**(where or {}), "valid_to": LARGEST} if _is_dated(table) else dict(where or {})

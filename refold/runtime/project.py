@@ -1,10 +1,14 @@
-"""Projections: states that are kept as rows, moved on with the log a page at a time."""
+"""Projections: states that are kept as rows, moved on with the log a batch at a time."""
 
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any, Protocol
+from zlib import crc32
 
-from refold.errors import WiringError
+from msgspec import Struct
+
+from refold.errors import UnreadableEvent, WiringError
+from refold.model.fingerprint import fingerprint
 from refold.model.hints import described
 from refold.model.message import Event
 from refold.model.query import Query, QueryItem
@@ -12,95 +16,356 @@ from refold.model.record import Metadata, StoredEvent
 from refold.model.schema import Schema, decode_metadata
 from refold.model.state import State, StateKind, state_kind
 from refold.model.tag import tag_paths
-from refold.runtime.subscription import EventFailed
+from refold.runtime.books import Parked
+from refold.runtime.parking import Parking
+from refold.runtime.subscription import Worker
 from refold.store.api import Page
-from refold.view.api import Key, Table, Views, table_of
+from refold.view.api import Put, Views, Write
+from refold.view.table import LARGEST, Dated, Key, Table, dated, table_of
 
 ROWS_REMEMBERED = 20_000
+MAX_PARTS = 256
 NO_METADATA = Metadata()
 
 
-class Projection:
-    """Folds events into rows, one for each key that an event carries."""
+class Kept(Struct, frozen=True):
+    """How a projection is kept: see `kept`."""
 
-    def __init__(self, cls: type[State], schema: Schema) -> None:
-        if not isinstance(cls, type) or not issubclass(cls, State):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise WiringError(f"{described(cls)} is not a state; `projections` is a list of classes of states")
-        self.table: Table = table_of(cls, schema.upcasters(state_kind(cls).events))
-        self.name = self.table.name
-        self.query = Query((QueryItem(schema.names(self.table.kind.events)),))
-        self._schema = schema
-        self._views: Views | None = None
-        self._keys = {event: _keys_of(self.table.kind, event) for event in self.table.kind.events}
-        self._rows = _Recent(ROWS_REMEMBERED)
+    projection: type
+    history: bool = False
+    parts: int = 1
+    database: str | None = None
+    version: int | None = None
 
-    def reads_from(self, views: Views) -> None:
-        """Say where its rows are."""
-        self._views = views
 
-    async def handle(self, page: Page) -> Sequence[State]:
-        """Return the rows that a page changes."""
-        table = self.table
-        steps = self._steps(page)
-        changed = await self._current({key: None for _, _, keys in steps for key in keys})
-        step, wants_metadata, settled = table.kind.step, table.kind.wants_metadata, table.settled
-        for stored, event, keys in steps:
+def kept(
+    projection: type,
+    *,
+    history: bool = False,
+    parts: int = 1,
+    database: str | None = None,
+    version: int | None = None,
+) -> Kept:
+    """Say how a projection is kept: `projections=[kept(OrderSummary, history=True)]`.
+
+    With `history` every row that there ever was is kept, so that `as_of=` answers at once. `parts` share its keys, so
+    that several processes work on it. `database` is the address of another database than the log's, for its rows and
+    checkpoint. `version` is a number that stands for the definition in place of its fingerprint: rows are made anew
+    when it changes, and only then.
+    """
+    return Kept(projection, history, parts, database, version)
+
+
+class Definition(Protocol):
+    """A projection as an app is wired with it."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells its rows from those of another definition."""
+        ...
+
+    @property
+    def how(self) -> Kept:
+        """How it is kept."""
+        ...
+
+    @property
+    def query(self) -> Query:
+        """Which events it reads."""
+        ...
+
+    def tables(self, version: str) -> tuple[Table, ...]:
+        """Return its tables in a version."""
+        ...
+
+    def worker(self, views: Views, version: str, part: int = 0, parts: int = 1) -> Worker:
+        """Return what keeps its rows, or the part of them whose keys fall to it."""
+        ...
+
+    @property
+    def divisible(self) -> bool:
+        """Whether parts can share its keys."""
+        ...
+
+    @property
+    def coarse(self) -> bool:
+        """Whether the events alone do not tell which rows they change."""
+        ...
+
+    def keys_of(self, page: Page) -> Sequence[Key]:
+        """Return the keys of the rows that some events change, as far as the events alone tell."""
+        ...
+
+
+class StateProjection:
+    """A state that is kept: a row for each key that an event carries."""
+
+    coarse = False
+
+    def __init__(self, how: Kept, schema: Schema) -> None:
+        cls: Any = how.projection
+        if not isinstance(cls, type) or not issubclass(cls, State):
+            raise WiringError(
+                f"{described(how.projection)} is neither a state nor a Projection; `projections` is a list of those"
+            )
+        self.how = checked(how)
+        self.kind = state_kind(cls)
+        self.divisible = bool(self.kind.keys)
+        self.name = cls.__name__
+        self.query = Query((QueryItem(schema.names(self.kind.events)),))
+        self.schema = schema
+        self.keys = {event: _keys_of(self.kind, event) for event in self.kind.events}
+        own = fingerprint(cls, schema.upcasters(self.kind.events))
+        self.fingerprint = version_of(how, own) + ("h" if how.history else "")
+        if how.parts > 1 and not self.kind.keys:
+            raise WiringError(f"{described(cls)} has one row, so it cannot be kept in {how.parts} parts")
+        self._tables: dict[str, tuple[Table, ...]] = {}
+        self.tables("")  # refuses fields that no row can hold
+
+    def tables(self, version: str) -> tuple[Table, ...]:
+        """Return its one table."""
+        if version not in self._tables:
+            key = [field.name for field in self.kind.keys]
+            table = table_of(self.kind.cls, self.name, key, version=version)
+            self._tables[version] = (dated(table) if self.how.history else table,)
+        return self._tables[version]
+
+    def worker(self, views: Views, version: str, part: int = 0, parts: int = 1) -> Worker:
+        """Return what folds events into its rows."""
+        [table] = self.tables(version)
+        return _Folding(self, table, views, part, parts)
+
+    def keys_of(self, page: Page) -> Sequence[Key]:
+        """Return the keys of the rows that some events change; those that cannot be read change none."""
+        found: dict[Key, None] = {}
+        for stored in page:
             try:
-                metadata = decode_metadata(stored) if wants_metadata else NO_METADATA
-                for key in keys:
-                    state = step(changed[key], event, metadata)
-                    changed[key] = settled(state) if table.times else state
-            except Exception as error:
-                raise EventFailed(stored) from error
-        self._rows.put(changed)
-        return list(changed.values())
+                events = self.schema.decode(stored)
+            except UnreadableEvent:
+                continue
+            for event in events:
+                if type(event) in self.keys:
+                    found.update(dict.fromkeys(self.keys[type(event)](event)))
+        return list(found)
+
+
+class _Folding:
+    """Folds events into rows. A row is remembered together with the position since which it has been so."""
+
+    def __init__(self, projection: StateProjection, table: Table, views: Views, part: int, parts: int) -> None:
+        self.query = projection.query
+        self._kind = projection.kind
+        self._schema = projection.schema
+        self._keys = projection.keys
+        self._history = projection.how.history
+        self._table = table
+        self._views = views
+        self._part = part
+        self._parts = parts
+        self._prefix = f"{self._kind.keys[0].tag.name}:" if self._kind.keys else ""
+        self.forget()
 
     def forget(self) -> None:
         """Forget the rows that are remembered."""
-        self._rows = _Recent(ROWS_REMEMBERED)
+        self._recent = Recent(ROWS_REMEMBERED)
+        self._changed: dict[Key, Any] = {}
+        self._taken: dict[Key, Any] = {}
+        self._since: dict[Key, int] = {}
+        self._ended: list[Dated] = []
 
-    def _steps(self, page: Page) -> list[tuple[StoredEvent, Event, Sequence[Key]]]:
-        """Decode a page, and find the keys that each event carries."""
+    async def handle(self, page: Page, parking: Parking) -> int:
+        """Fold a page into the rows that it changes."""
+        steps = self._steps(page, parking)
+        rows = await self._current({key: None for _, _, keys in steps for key in keys})
+        before = len(self._changed) + len(self._ended)
+        for stored, events, keys in steps:
+            for key in keys:
+                if parking and parking.holds(tags := self._tags(key)):
+                    parking.wait(stored, tags)
+                    continue
+                try:
+                    row = self._step(rows[key], events, stored)
+                except Exception as error:
+                    parking.fail(stored, self._tags(key), error, rows[key])
+                    continue
+                if self._history:
+                    self._end(key, rows[key], row, stored.position)
+                rows[key] = self._changed[key] = row
+        grown = len(self._changed) + len(self._ended) - before
+        return grown + len(page) // 20 + bool(page)
+
+    def take(self) -> Sequence[Write]:
+        """Return the rows that have changed."""
+        changed, self._changed = self._changed, {}
+        self._recent.put(changed)
+        self._taken = changed  # is being written: until that is done, the database has older ones
+        if not self._history:
+            return [Put(self._table, list(changed.values()))] if changed else []
+        ended, self._ended = self._ended, []
+        current = [Dated(row, self._since[key], LARGEST) for key, row in changed.items()]
+        if len(self._since) > ROWS_REMEMBERED:
+            self._since = {key: self._since[key] for key in changed}
+        return [Put(self._table, [*ended, *current])] if changed else []
+
+    async def again(self, stored: StoredEvent, parked: Parked) -> Sequence[Write]:
+        """Fold an event that was parked into the row of its key."""
+        for key in self._keys_in(stored):
+            if self._tags(key) != parked.keys:
+                continue
+            old = (await self._current({key: None}))[key]
+            row = self._step(old, self._schema.decode(stored), stored)
+            if self._history:
+                self._end(key, old, row, stored.position)
+            self._changed[key] = row
+        return self.take()
+
+    def refuse(self, stored: StoredEvent, parking: Parking, error: Exception) -> None:
+        """Park an event for all its keys."""
+        for tags in self._tags_in(stored):
+            parking.fail(stored, tags, error)
+
+    def _steps(self, page: Page, parking: Parking) -> list[tuple[StoredEvent, Sequence[Event], Sequence[Key]]]:
+        """Decode a page, and find the keys that each event carries; what one has become is one step."""
         decode, keys_of = self._schema.decode, self._keys
-        steps: list[tuple[StoredEvent, Event, Sequence[Key]]] = []
+        steps: list[tuple[StoredEvent, Sequence[Event], Sequence[Key]]] = []
         for stored in page:
+            if self._parts > 1 and not any(map(self._is_mine, stored.tags)):
+                continue
             try:
-                event = decode(stored)
-                # Another class may be stored under the name of one that is folded.
-                if keys := keys_of.get(type(event)):
-                    steps.append((stored, event, keys(event)))
+                events = decode(stored)
+                if len(events) == 1:
+                    event = events[0]
+                    # Another class may be stored under the name of one that is folded.
+                    keys = keys_of[type(event)](event) if type(event) in keys_of else ()
+                else:
+                    events = [each for each in events if type(each) in keys_of]
+                    keys = tuple(dict.fromkeys(key for each in events for key in keys_of[type(each)](each)))
             except Exception as error:
-                raise EventFailed(stored) from error
+                for tags in self._tags_in(stored):
+                    if parking.holds(tags):
+                        parking.wait(stored, tags)
+                    else:
+                        parking.fail(stored, tags, error)
+                continue
+            if self._parts > 1:
+                keys = [key for key in keys if self._is_mine(self._tags(key)[0])]
+            if keys:
+                steps.append((stored, events, keys))
         return steps
+
+    def _step(self, row: Any, events: Sequence[Event], stored: StoredEvent) -> Any:
+        kind = self._kind
+        metadata = decode_metadata(stored) if kind.wants_metadata else NO_METADATA
+        if len(events) == 1:
+            row = kind.step(row, events[0], metadata)
+        else:
+            key = self._key_of(row)
+            for event in events:
+                if type(event) in self._keys and key in self._keys[type(event)](event):
+                    row = kind.step(row, event, metadata)
+        return self._table.settled(row) if self._table.times else row
+
+    def _end(self, key: Key, old: Any, new: Any, position: int) -> None:
+        """Note that a row has been so until here, if it was there and is another now."""
+        since = self._since.get(key)
+        if since is None:
+            self._since[key] = position
+        elif old != new and since != position:
+            self._ended.append(Dated(old, since, position))
+            self._since[key] = position
 
     async def _current(self, keys: dict[Key, None]) -> dict[Key, Any]:
         """Return the rows of some keys as they are, beginning those that are not."""
-        rows: dict[Key, Any] = {key: self._rows.get(key) for key in keys}
-        unknown = [key for key, row in rows.items() if row is None]
+        rows: dict[Key, Any] = {}
+        unknown: list[Key] = []
+        for key in keys:
+            row = self._remembered(key)
+            if row is None or (self._history and key not in self._since):
+                unknown.append(key)
+            else:
+                rows[key] = row
         if unknown:
-            kept = await cast(Views, self._views).get(self.table, unknown)
+            found = await self._views.get(self._table, [self._stored(key) for key in unknown])
             for key in unknown:
-                row = kept.get(key)
-                rows[key] = self.table.kind.initial(*key) if row is None else row
+                row = found.get(self._stored(key))
+                if row is None:
+                    rows[key] = self._kind.initial(*key)
+                elif self._history:
+                    rows[key], self._since[key] = row.row, row.valid_from
+                else:
+                    rows[key] = row
         return rows
 
+    def _remembered(self, key: Key) -> Any:
+        for rows in (self._changed, self._taken, self._recent):
+            if (row := rows.get(key)) is not None:
+                return row
+        return None
 
-class _Recent:
+    def _stored(self, key: Key) -> Key:
+        return (*key, LARGEST) if self._history else key
+
+    def _key_of(self, row: Any) -> Key:
+        return tuple([getattr(row, field.name) for field in self._kind.keys])
+
+    def _tags(self, key: Key) -> tuple[str, ...]:
+        return tuple([field.tag.text(value) for field, value in zip(self._kind.keys, key, strict=True)])
+
+    def _keys_in(self, stored: StoredEvent) -> list[Key]:
+        """Return the keys of the events in a stored one."""
+        events = [event for event in self._schema.decode(stored) if type(event) in self._keys]
+        return list(dict.fromkeys(key for event in events for key in self._keys[type(event)](event)))
+
+    def _tags_in(self, stored: StoredEvent) -> list[tuple[str, ...]]:
+        """Return the tags of the keys that an event carries which cannot be read."""
+        found: list[tuple[str, ...]] = [()]
+        for field in self._kind.keys:
+            tags = [tag for tag in stored.tags if tag.startswith(f"{field.tag.name}:")]
+            found = [(*some, tag) for some in found for tag in tags]
+        return [tags for tags in found if self._parts == 1 or self._is_mine(tags[0])]
+
+    def _is_mine(self, tag: str) -> bool:
+        return tag.startswith(self._prefix) and crc32(tag.encode()) % self._parts == self._part
+
+
+class Recent:
     """The rows that changed last, in two generations of half the size: the older one goes when the newer is full."""
 
     def __init__(self, size: int) -> None:
         self._half = size // 2
-        self._newer: dict[Key, State] = {}
-        self._older: dict[Key, State] = {}
+        self._newer: dict[Key, Any] = {}
+        self._older: dict[Key, Any] = {}
 
-    def get(self, key: Key) -> State | None:
+    def get(self, key: Key) -> Any:
+        """Return a row, if it is remembered."""
         row = self._newer.get(key)
         return self._older.get(key) if row is None else row
 
-    def put(self, rows: dict[Key, State]) -> None:
+    def put(self, rows: dict[Key, Any]) -> None:
+        """Remember rows in place of older ones."""
         self._newer.update(rows)
         if len(self._newer) > self._half:
             self._older, self._newer = self._newer, {}
+
+
+def checked(how: Kept) -> Kept:
+    """Refuse what no projection can be kept with."""
+    name = described(how.projection)
+    if not 1 <= how.parts <= MAX_PARTS:
+        raise WiringError(f"{name} is to be kept in {how.parts} parts: 1 to {MAX_PARTS} can share its keys")
+    if how.version is not None and how.version < 1:
+        raise WiringError(f"{name} has version={how.version}: versions begin at 1")
+    return how
+
+
+def version_of(how: Kept, fingerprint: str) -> str:
+    """Return what stands for a definition."""
+    return fingerprint[:12] if how.version is None else f"v{how.version}"
 
 
 def _keys_of(kind: StateKind, event: type[Event]) -> Callable[[Event], Sequence[Key]]:

@@ -1,6 +1,7 @@
 """Processes: each event becomes commands, whose ids are derived from it, so that a second delivery changes nothing.
 
-Events that share a tag are handled one after the other, in their order; others side by side.
+Events that share a tag are handled one after the other, in their order; others side by side. One that fails is
+parked, and those after it that have the same first tag wait behind it: that is what an event is chiefly about.
 """
 
 import asyncio
@@ -15,10 +16,12 @@ from refold.model.query import Query, QueryItem
 from refold.model.record import Recorded, StoredEvent
 from refold.model.schema import Schema
 from refold.model.state import Identity, State
+from refold.runtime.books import Parked
 from refold.runtime.execute import Context, Executor
 from refold.runtime.load import Loader
-from refold.runtime.subscription import EventFailed
+from refold.runtime.parking import Parking
 from refold.store.api import Page
+from refold.view.api import Write
 
 AT_ONCE = 64
 
@@ -27,8 +30,6 @@ S = TypeVar("S", bound=State)
 
 class Process:
     """Turns events into commands, and has them executed."""
-
-    table = None
 
     def __init__(self, function: Callable[..., Any], schema: Schema) -> None:
         self.handler: Handler = read_process(function)
@@ -45,7 +46,7 @@ class Process:
         """Say what loads its states and executes its commands."""
         self._loader, self._executor = loader, executor
 
-    async def handle(self, page: Page) -> Sequence[State]:
+    async def handle(self, page: Page, parking: Parking) -> int:
         """React to the events of a page, and wait until all its commands are done."""
         permits = asyncio.Semaphore(AT_ONCE)
         last: dict[str, asyncio.Task[None]] = {}
@@ -53,7 +54,7 @@ class Process:
         try:
             for stored in page:
                 before = {last[tag] for tag in stored.tags if tag in last}
-                task = asyncio.create_task(self._in_turn(stored, before, permits))
+                task = asyncio.create_task(self._in_turn(stored, before, permits, parking))
                 tasks.append(task)
                 last.update(dict.fromkeys(stored.tags, task))
             for task in tasks:
@@ -62,23 +63,46 @@ class Process:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        return len(page)
+
+    def take(self) -> Sequence[Write]:
+        """Keep nothing: what it does is in the log."""
+        return ()
+
+    def refuse(self, stored: StoredEvent, parking: Parking, error: Exception) -> None:
+        """Park an event."""
+        parking.fail(stored, stored.tags[:1], error)
+
+    async def again(self, stored: StoredEvent, parked: Parked) -> Sequence[Write]:
+        """React to an event that was parked."""
+        await self._react_to(stored)
         return ()
 
     def forget(self) -> None:
         """Remember nothing: a process has no rows."""
 
-    async def _in_turn(self, stored: StoredEvent, before: set[asyncio.Task[None]], permits: asyncio.Semaphore) -> None:
+    async def _in_turn(
+        self, stored: StoredEvent, before: set[asyncio.Task[None]], permits: asyncio.Semaphore, parking: Parking
+    ) -> None:
         for task in before:
             await task
+        key = stored.tags[:1]  # what it is about first of all
+        if parking.holds(key):
+            parking.wait(stored, key)
+            return
         async with permits:
             try:
-                await self._react(self._schema.recorded(stored))
+                await self._react_to(stored)
             except (StoreError, Conflict):  # passes; the page is handled again
                 raise
             except Exception as error:
-                raise EventFailed(stored) from error
+                parking.fail(stored, key, error)
 
-    async def _react(self, recorded: Recorded[Event]) -> None:
+    async def _react_to(self, stored: StoredEvent) -> None:
+        for number, recorded in enumerate(self._schema.recorded(stored)):
+            await self._react(recorded, f".{number}" if number else "")
+
+    async def _react(self, recorded: Recorded[Event], part: str) -> None:
         executor, loader = cast(Executor, self._executor), cast(Loader, self._loader)
         if type(recorded.event) not in self.handler.messages:  # another class that is stored under the same name
             return
@@ -93,7 +117,7 @@ class Process:
         occurred_at = None if metadata.occurred_at == recorded.recorded_at else metadata.occurred_at
         for number, command in enumerate(commands, 1):
             context = Context(
-                id=f"{event_id}/{self.name}/{number}",
+                id=f"{event_id}{part}/{self.name}/{number}",
                 actor=metadata.actor,
                 occurred_at=occurred_at,
                 correlation_id=metadata.correlation_id,

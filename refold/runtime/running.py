@@ -1,42 +1,184 @@
-"""An open app: what it works with, and waiting for what it or another process keeps up."""
+"""An open app: what it works with, what keeps its views up, and what is asked of it by others."""
 
 import asyncio
-from typing import cast
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 
-from refold.errors import WaitTimeout
+from refold.errors import InvalidQuery, StoreError, SubscriptionFailed, WaitTimeout
+from refold.runtime.books import PARKED, REQUESTS, SKIPPED, Action, Books, Parked, Request, Skipped, Version
 from refold.runtime.execute import Executor
 from refold.runtime.load import Loader
-from refold.runtime.subscription import Subscription
+from refold.runtime.owner import Owner, is_gone
+from refold.runtime.project import Definition
+from refold.runtime.react import Process
+from refold.runtime.subscription import POLL_SECONDS, Subscription, late
+from refold.runtime.travel import Travel
+from refold.runtime.upkeep import Upkeep, quietly
+from refold.runtime.versions import Versions
 from refold.store.api import Store
-from refold.view.api import Views
+from refold.view.api import Delete, Put
 
-POLL_SECONDS = 0.02
-"""How often the checkpoint of a subscription is looked at that another process keeps up."""
+LOOK_SECONDS = 0.5
+"""How often is looked at what others ask, and at which versions there are."""
+BUILDING_SECONDS = 0.05
+"""How often while a version is being built."""
+MEND_SECONDS = 30.0
+"""How long it may take until the owner of a subscription has done what was asked."""
+
+logger = logging.getLogger("refold.app")
 
 
 class Running:
     """What an open app works with."""
 
-    def __init__(self, store: Store, views: Views | None, loader: Loader, executor: Executor) -> None:
+    def __init__(self, store: Store, books: Sequence[Books], loader: Loader, executor: Executor, owner: Owner) -> None:
         self.store = store
-        self.views = views
+        self.books = books
+        """Of the log's own database first, then of the others in which views are."""
         self.loader = loader
         self.executor = executor
-        self.subscriptions: dict[str, Subscription] = {}
+        self.upkeeps: dict[str, Upkeep] = {}
+        self.travels: dict[str, Travel] = {}
+        self.processes: dict[str, Process] = {}
+        self.reactions: dict[str, Subscription] = {}
+        """The subscriptions of processes, by name; empty in an app that leaves them to others."""
+        self.follows = False
+        self._owner = owner
+        self._looker: asyncio.Task[None] | None = None
+
+    def keep(self, definition: Definition, versions: Versions) -> None:
+        """Add a projection."""
+        name, store = definition.name, self.store
+        self.upkeeps[name] = upkeep = Upkeep(definition, versions, store, self._owner)
+        self.travels[name] = Travel(definition, versions, store, self.loader, partial(upkeep.reached, seconds=None))
+
+    async def start(self) -> None:
+        """Keep up what there is to be kept up."""
+        self.follows = True
+        for books in self.books:
+            await books.open()
+        for upkeep in self.upkeeps.values():
+            await upkeep.start()
+        for name, process in self.processes.items():
+            self.reactions[name] = Subscription(name, process, self.store, self.books[0], self._owner)
+            await self.reactions[name].start()
+        self._looker = asyncio.create_task(self._look_on(), name="refold upkeep")
+
+    async def stop(self) -> None:
+        """Let others go on."""
+        if self._looker is not None:
+            self._looker.cancel()
+            await asyncio.wait([self._looker])
+        await asyncio.gather(*(each.stop() for each in self.reactions.values()))
+        await asyncio.gather(*(each.stop() for each in self.upkeeps.values()))
+
+    async def close(self) -> None:
+        """Remove what was built for questions about the past."""
+        await asyncio.gather(*(each.close() for each in self.travels.values()))
+        self._owner.close()
+
+    async def look(self) -> None:
+        """See to what others ask, and to the versions of projections."""
+        for books in self.books:
+            await self._hear(books)
+        await quietly(list(self.upkeeps.values()))
+
+    def subscriptions(self) -> list[Subscription]:
+        """Return the subscriptions of this app, those of processes last."""
+        kept = [each for upkeep in self.upkeeps.values() for each in upkeep.subscriptions.values()]
+        return [*kept, *self.reactions.values()]
 
     async def reached(self, name: str, position: int, seconds: float | None) -> None:
-        """Wait until a subscription, which may run in another process, has come to a position."""
-        if name in self.subscriptions:
-            await self.subscriptions[name].reached(position, seconds)
-            return
+        """Wait until a projection or process, which may run elsewhere, has come to a position."""
+        if name in self.upkeeps:
+            await self.upkeeps[name].reached(position, seconds)
+        elif name in self.reactions:
+            await self.reactions[name].reached(position, seconds)
+        else:
+            await self._reached_elsewhere(name, position, seconds)
+
+    async def parked(self, name: str | None = None) -> list[Parked]:
+        """Return what is parked, of one projection or process or all, in the order of positions."""
+        rows: list[Parked] = []
+        for books in self.books:
+            found: list[Parked] = await books.find(PARKED)
+            rows += [row for row in found if name is None or named(row.subscription) == name]
+        return sorted(rows, key=lambda row: (row.position, row.subscription, row.key))
+
+    async def skipped(self) -> list[Skipped]:
+        """Return what was skipped, when, by whom and why."""
+        rows: list[Skipped] = []
+        for books in self.books:
+            rows += await books.find(SKIPPED)
+        return sorted(rows, key=lambda row: row.skipped_at)
+
+    async def mend(self, parked: Parked, action: Action, reason: str = "", actor: str = "") -> None:
+        """Have the owner of a subscription try a parked event again, or skip it; do so here if it has no owner."""
+        books = await self._books_of(parked)
+        request = Request(parked.subscription, action, parked.position, parked.key, reason, actor)
+        await books.write(Put(REQUESTS, [request]))
+        subscription = next((each for each in self.subscriptions() if each.name == parked.subscription), None)
+        if subscription is not None and subscription.owned:
+            await subscription.ask([request])
+        loop = asyncio.get_running_loop()
+        end = loop.time() + MEND_SECONDS
+        while await books.views.get(REQUESTS, [REQUESTS.key_of(request)]):
+            checkpoint = await books.checkpoint(parked.subscription)
+            if subscription is None and (not checkpoint or not checkpoint.owner or is_gone(checkpoint.owner)):
+                await books.write(Delete(REQUESTS, [REQUESTS.key_of(request)]))
+                raise InvalidQuery(
+                    f"nobody runs {parked.subscription}: start the app, `refold run module:app`, and ask again"
+                )
+            if loop.time() > end:
+                raise WaitTimeout(f"{parked.subscription} has not done in {MEND_SECONDS:g} s what was asked of it")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def versions(self) -> list[Version]:
+        """Return all versions of all projections."""
+        return [row for books in self.books for row in await books.versions()]
+
+    async def _books_of(self, parked: Parked) -> Books:
+        for books in self.books:
+            if await books.views.get(PARKED, [PARKED.key_of(parked)]):
+                return books
+        raise InvalidQuery(f"nothing is parked at position {parked.position} of {parked.subscription}")
+
+    async def _look_on(self) -> None:
+        while True:
+            building = any(each.own is not None and each.own.status == "building" for each in self.upkeeps.values())
+            await asyncio.sleep(BUILDING_SECONDS if building else LOOK_SECONDS)
+            with suppress(StoreError):
+                await self.look()
+
+    async def _hear(self, books: Books) -> None:
+        """Pass on what is asked to the subscriptions that this app owns."""
+        requests: list[Request] = await books.find(REQUESTS)
+        heard: list[Request] = []
+        for subscription in self.subscriptions():
+            if subscription.books is books and subscription.owned:
+                mine = [each for each in requests if each.subscription == subscription.name]
+                await subscription.ask(mine)
+                heard += [each for each in mine if each.action == "beat"]
+        if heard:
+            await books.write(Delete(REQUESTS, [REQUESTS.key_of(each) for each in heard]))
+
+    async def _reached_elsewhere(self, name: str, position: int, seconds: float | None) -> None:
         loop = asyncio.get_running_loop()
         end = None if seconds is None else loop.time() + seconds
-        while (checkpoint := await cast(Views, self.views).checkpoint(name)) < position:
+        while True:
+            row = await self.books[0].checkpoint(name)
+            stands = row.position if row else 0
+            if stands >= position:
+                return
+            if row is not None and row.trouble and not row.owner:
+                raise SubscriptionFailed(f"{name} stopped: {row.trouble}", subscription=name, position=stands)
             if end is not None and loop.time() >= end:
-                raise WaitTimeout(
-                    f"{name}, which this app leaves to others, is saved at position {checkpoint} after {seconds:g} s, "
-                    f"{position - checkpoint} short of {position}",
-                    subscription=name,
-                    position=checkpoint,
-                )
+                raise late(name, stands, position, seconds or 0, ", as others keep it up")
             await asyncio.sleep(POLL_SECONDS)
+
+
+def named(subscription: str) -> str:
+    """Return the name of the projection or process that a subscription belongs to."""
+    return subscription.partition("@")[0]

@@ -1,97 +1,110 @@
-"""A subscription: something that follows the log, keeps its checkpoint, and can be waited for."""
+"""A subscription: something that follows the log, keeps its checkpoint, and can be waited for.
+
+Of all the processes that run an app, one owns it at a time: see `refold.runtime.lease`.
+"""
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from datetime import UTC, datetime
 from typing import Protocol
 
-from refold.errors import Conflict, RefoldError, StoreClosed, StoreError, SubscriptionFailed, WaitTimeout
+from refold.errors import Conflict, NotKept, RefoldError, StoreClosed, StoreError, SubscriptionFailed, WaitTimeout
 from refold.model.query import Query
 from refold.model.record import StoredEvent
-from refold.model.state import State
+from refold.runtime.books import REQUESTS, Books, Parked, Request
+from refold.runtime.lease import Lease, LeaseLost
+from refold.runtime.owner import Owner
+from refold.runtime.parking import Parking, said
 from refold.store.api import Page, Store
-from refold.view.api import Table, Views
+from refold.view.api import Delete, Write
 
-SAVE_SECONDS = 1.0
+SAVE_SECONDS = 0.25
 """How long a checkpoint that has moved over events of others only may stay unsaved; reading them again costs little."""
 RETRY_SECONDS = (0.1, 0.5, 2.0, 5.0)
 """Pauses after the store failed; the last one repeats."""
+POLL_SECONDS = 0.02
+"""How often who waits for a position looks at the checkpoint of another process."""
+WRITE_SECONDS = 0.05
+"""How long one write should take: it holds up those of others."""
+BATCH, LEAST_BATCH = 20_000, 200
+"""How many rows one write may have."""
 
 logger = logging.getLogger("refold.subscription")
 
 
-class Follower(Protocol):
+class Worker(Protocol):
     """What a subscription does with the events that it reads."""
-
-    @property
-    def name(self) -> str:
-        """What its checkpoint is kept under."""
-        ...
 
     @property
     def query(self) -> Query:
         """Which events it reads."""
         ...
 
-    @property
-    def table(self) -> Table | None:
-        """Where the rows go that it returns."""
+    async def handle(self, page: Page, parking: Parking) -> int:
+        """Handle a page, parking what fails; return how much there is to write now, 0 if nothing was done."""
         ...
 
-    async def handle(self, page: Page) -> Sequence[State]:
-        """Handle a page; return rows to be kept in one step with the checkpoint. Raises `EventFailed`."""
+    def take(self) -> Sequence[Write]:
+        """Return what is to be written of the pages handled so far."""
+        ...
+
+    async def again(self, stored: StoredEvent, parked: Parked) -> Sequence[Write]:
+        """Handle an event that was parked, for its key alone; return what is to be written."""
+        ...
+
+    def refuse(self, stored: StoredEvent, parking: Parking, error: Exception) -> None:
+        """Park an event for all its keys: what it led to could not be written."""
         ...
 
     def forget(self) -> None:
-        """Forget what was remembered of rows: another process has written them."""
+        """Forget what was remembered of rows, and what is not written: another process may have written them."""
         ...
 
 
-class EventFailed(Exception):
-    """A follower could not handle an event; the cause says why."""
-
-    def __init__(self, stored: StoredEvent) -> None:
-        super().__init__(stored.position)
-        self.stored = stored
-
-
 class Subscription:
-    """Runs a follower from its checkpoint to the head, and on as the log grows."""
+    """Runs a worker from its checkpoint to the head, and on as the log grows; or to a position, and ends there."""
 
-    def __init__(self, follower: Follower, store: Store, views: Views) -> None:
-        self.name = follower.name
+    def __init__(
+        self, name: str, worker: Worker, store: Store, books: Books, owner: Owner, *, until: int | None = None
+    ) -> None:
+        self.name = name
         self.position = 0
         """How far it has come: everything up to here is handled."""
         self.failure: SubscriptionFailed | None = None
-        self._follower = follower
+        self.parking = Parking(name, books)
+        self.books = books
+        self._worker = worker
         self._store = store
-        self._views = views
-        self._saved = 0
-        self._saved_at = 0.0
-        self._trouble: Exception | None = None
+        self._until = until
+        self._lease = Lease(name, books, owner)
+        self._batch = BATCH
+        self._careful = 0
+        """Up to where each event is written by itself, since a batch could not be written."""
         self._failures = 0
+        self._trouble = ""
         self._moved = asyncio.Event()
+        self._kicked = asyncio.Event()
+        self._requests: list[Request] = []
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Make its table exist, and begin to follow."""
-        if self._follower.table is not None:
-            await self._views.open(self._follower.table)
-        await self._resume()
+        """Take it on if it is free, and begin to follow."""
+        self._moved_to(await self._lease.claim_if_free())
         self._task = asyncio.create_task(self._run(), name=f"refold {self.name}")
 
     async def stop(self) -> None:
-        """Stop, leaving what is under way for the next time, and save the checkpoint."""
+        """Stop, leaving what is under way for the next time, and give it up, so that others can go on at once."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
             self._task = None
-        if self.position > self._saved and self.failure is None:
-            try:
-                # Only ever over events of others: reading them again is all that is lost if this fails.
-                await self._views.advance(self.name, before=self._saved, after=self.position)
-            except StoreError as error:
-                logger.warning("%s could not save that it is at %s: %s", self.name, self.position, error)
+        await self._release()
+
+    @property
+    def owned(self) -> bool:
+        """Whether this app runs it."""
+        return self._lease.row is not None
 
     async def reached(self, position: int, seconds: float | None) -> None:
         """Wait until it has handled everything up to a position.
@@ -104,123 +117,237 @@ class Subscription:
                     if self.failure is not None:
                         # A copy: who waits elsewhere should not find this traceback in theirs.
                         raise SubscriptionFailed(str(self.failure), **self.failure.data) from self.failure.__cause__
-                    await self._moved.wait()
+                    await self._more()
         except TimeoutError:
             trouble = f". It is held up: {self._trouble}" if self._trouble else ""
-            raise WaitTimeout(
-                f"{self.name} is at position {self.position} after {seconds:g} s, {position - self.position} short of "
-                f"{position}{trouble}",
-                subscription=self.name,
-                position=self.position,
-            ) from None
+            raise late(self.name, self.position, position, seconds or 0, trouble) from None
+
+    async def ended(self) -> None:
+        """Wait until it has come to the position up to which it runs; raise `SubscriptionFailed` if it stops before."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        if self.failure is not None:
+            raise SubscriptionFailed(str(self.failure), **self.failure.data) from self.failure.__cause__
+
+    async def ask(self, requests: Sequence[Request]) -> None:
+        """Take on what others ask of the owner of this subscription."""
+        if not self.owned:
+            return
+        self._requests += [each for each in requests if each.action != "beat"]
+        if self._requests:
+            self._kicked.set()
+        try:
+            await self._lease.beat(asked=any(each.action == "beat" for each in requests))
+        except LeaseLost:
+            self._kicked.set()  # and so it will find out
+
+    async def _more(self) -> None:
+        """Wait until it may have come further."""
+        if self.owned or self.failure is not None:
+            await self._moved.wait()
+            return
+        row = await self.books.checkpoint(self.name)
+        if row is not None and row.position > self.position:
+            self._moved_to(row.position)
+            return
+        try:
+            await asyncio.wait_for(self._moved.wait(), POLL_SECONDS)
+        except TimeoutError:
+            self._trouble = row.trouble if row else "it has not begun"
 
     async def _run(self) -> None:
         while self.failure is None:
             try:
-                await self._resume()
-                await self._follow()
-            except EventFailed as failed:
-                self._fail(failed)
-            except SubscriptionFailed as failure:
-                self._stopped(failure)
+                await self._lease.claim(self._moved_to)
+                if await self._follow():
+                    break
+            except LeaseLost:
+                logger.warning("%s was taken over by another process", self.name)
             except StoreClosed:
                 text = f"{self.name} stopped after position {self.position}: the log was closed"
                 self._stopped(SubscriptionFailed(text))
+            except (SubscriptionFailed, NotKept) as error:
+                self._stopped(SubscriptionFailed(str(error), **error.data))
             except (StoreError, Conflict) as error:
                 await self._pause(error)
+            except _Unwritten as unwritten:
+                self._careful = unwritten.upto
             except Exception as error:
                 logger.exception("%s stopped", self.name)
-                reason = str(error) if isinstance(error, RefoldError) else repr(error)
-                self._stopped(SubscriptionFailed(f"{self.name} stopped after position {self.position}: {reason}"))
+                failure = SubscriptionFailed(f"{self.name} stopped after position {self.position}: {said(error)}")
+                failure.__cause__ = error
+                self._stopped(failure)
+        await self._release()
 
-    async def _follow(self) -> None:
-        """Follow the log until another process has moved the checkpoint."""
-        pages = self._store.follow(self._follower.query, after=self.position)
-        coming = asyncio.ensure_future(anext(pages))
+    async def _follow(self) -> bool:
+        """Handle what there is and what comes, writing one batch while the next one is handled; return at the end."""
+        start = self._lease.mine().position
+        await self.parking.load()
+        self._worker.forget()
+        self._moved_to(start)
+        pages = self._pages(start)
+        coming = asyncio.ensure_future(anext(pages, None))
+        batch, saving = _Batch(start), None
         try:
-            while True:
-                if self.position > self._saved:
-                    await asyncio.wait([coming], timeout=SAVE_SECONDS)
-                    if not coming.done() and not await self._advance(Page((), self.position), ()):
-                        return
-                page = await coming
-                rows = await self._handle(page)
-                coming = asyncio.ensure_future(anext(pages))  # is read while this one is saved
-                if not await self._save(page, rows):
-                    return
+            while not batch.ended:
+                await self._something(None if batch.cost >= self._batch else coming, saving, late=batch.upto)
+                if saving is not None and saving.done():
+                    await saving
+                    saving = None
+                if saving is None and not batch.cost and self._is_due():
+                    await self._retry()
+                while coming.done() and batch.cost < self._batch and not batch.ended:
+                    page = coming.result()
+                    if page is None:
+                        batch.ended = True
+                        break
+                    if page.upto <= self._careful or (page and page[0].position <= self._careful):
+                        await self._handle_carefully(page)
+                    else:
+                        batch.cost += await self._worker.handle(page, self.parking)
+                    batch.upto = page.upto
+                    coming = asyncio.ensure_future(anext(pages, None))
+                    await asyncio.sleep(0)  # what lies ready is read now, to go into the same batch
+                if saving is None:
+                    if batch.cost or self._is_late(batch.upto):
+                        saving = asyncio.create_task(self._save(batch.upto, batch.cost))
+                        batch.cost = 0
+                    else:
+                        self._moved_to(batch.upto)
+            if saving is not None:
+                await saving
+            await self._save(batch.upto, batch.cost)
         finally:
             coming.cancel()
             await asyncio.gather(coming, return_exceptions=True)
+            if saving is not None:  # what is being written is written, even if this is cancelled
+                await asyncio.gather(saving, return_exceptions=True)
             if isinstance(pages, AsyncGenerator):
                 await pages.aclose()
+        return True
 
-    async def _handle(self, page: Page) -> Sequence[State]:
-        """Handle a page; if one of its events fails, those before it are handled and saved all the same."""
+    def _pages(self, after: int) -> AsyncIterator[Page]:
+        if self._until is None:
+            return self._store.follow(self._worker.query, after=after)
+        return self._store.read(self._worker.query, after=after, upto=max(self._until, after))
+
+    async def _something(
+        self, coming: "asyncio.Future[Page | None] | None", saving: "asyncio.Task[None] | None", *, late: int
+    ) -> None:
+        """Wait until a page has come, a batch is written, somebody asks for something, or it is time for something."""
+        seconds: list[float] = []
+        if late > self._lease.mine().position and saving is None:
+            seconds.append(self._lease.written_at + SAVE_SECONDS - _now())
+        if self.parking.due is not None:
+            seconds.append((self.parking.due - datetime.now(UTC)).total_seconds())
+        kicked = asyncio.ensure_future(self._kicked.wait())
         try:
-            return await self._follower.handle(page)
-        except EventFailed as failed:
-            upto = failed.stored.position - 1
-            before = Page([stored for stored in page if stored.position <= upto], upto)
-            if upto > self._saved:
-                rows = await self._follower.handle(before)
-                if await self._advance(before, rows):
-                    self._moved_to(upto)
+            await asyncio.wait(
+                [each for each in (kicked, coming, saving) if each is not None],
+                timeout=max(min(seconds), 0) if seconds else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            kicked.cancel()
+            self._kicked.clear()
+
+    def _is_late(self, upto: int) -> bool:
+        """Tell whether a checkpoint that has moved over events of others should be saved."""
+        return upto > self._lease.mine().position and _now() >= self._lease.written_at + SAVE_SECONDS
+
+    def _is_due(self) -> bool:
+        """Tell whether something parked is to be tried again."""
+        return bool(self._requests) or (self.parking.due is not None and self.parking.due <= datetime.now(UTC))
+
+    async def _retry(self) -> None:
+        requests, self._requests = self._requests, []
+        await self.parking.retry(self._store, requests, self._worker.again, self._lease.write)
+        keys = [REQUESTS.key_of(each) for each in requests]
+        if keys:
+            await self.books.write(Delete(REQUESTS, keys))
+
+    async def _handle_carefully(self, page: Page) -> None:
+        """Handle and write one event after the other, so that the one is found that leads to what cannot be written."""
+        for stored in page:
+            await self._worker.handle(Page([stored], stored.position), self.parking)
+            try:
+                await self._save(stored.position, 0)
+            except _Unwritten as unwritten:
+                self._worker.forget()
+                self._worker.refuse(stored, self.parking, unwritten.error)
+                await self._save(stored.position, 0)
+
+    async def _save(self, upto: int, cost: int) -> None:
+        """Write what a batch has changed, with the checkpoint."""
+        start = _now()
+        try:
+            await self._lease.write([*self._worker.take(), *self.parking.take()], upto)
+        except (RefoldError, LeaseLost):
             raise
+        except Exception as error:  # a value that the database cannot hold
+            raise _Unwritten(upto, error) from error
+        seconds = _now() - start
+        if cost >= self._batch and seconds > WRITE_SECONDS:
+            self._batch = max(self._batch // 2, LEAST_BATCH)
+        elif seconds < WRITE_SECONDS / 2:
+            self._batch = min(self._batch * 2, BATCH)
+        self._failures, self._trouble = 0, ""
+        self._moved_to(upto)
 
-    async def _save(self, page: Page, rows: Sequence[State]) -> bool:
-        """Save what a page has changed; return False if another process has moved the checkpoint."""
-        due = self._saved_at + SAVE_SECONDS < asyncio.get_running_loop().time()
-        if (page or due) and not await self._advance(page, rows):
-            return False
-        self._trouble, self._failures = None, 0
-        self._moved_to(page.upto)
-        return True
-
-    async def _advance(self, page: Page, rows: Sequence[State]) -> bool:
-        if not await self._views.advance(
-            self.name, before=self._saved, after=page.upto, table=self._follower.table, rows=rows
-        ):
-            return False
-        self._saved = page.upto
-        self._saved_at = asyncio.get_running_loop().time()
-        return True
-
-    async def _resume(self) -> None:
-        """Begin at the saved checkpoint, which another process may have moved."""
-        self._follower.forget()
-        self._saved = await self._views.checkpoint(self.name)
-        self._moved_to(self._saved)
+    async def _release(self) -> None:
+        """Give it up, with a checkpoint that also stands where it has only passed over events of others."""
+        try:
+            await self._lease.release(0 if self.failure else self.position, str(self.failure or ""))
+        except (StoreError, NotKept) as error:
+            logger.warning("%s could not save that it is at %s: %s", self.name, self.position, error)
 
     async def _pause(self, error: Exception) -> None:
         """Wait before trying again, longer each time."""
         seconds = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
         self._failures += 1
-        self._trouble = error
+        self._trouble = said(error)
         logger.warning("%s waits %s s: %s", self.name, seconds, error)
         await asyncio.sleep(seconds)
+        await self._lease.refresh()
 
     def _moved_to(self, position: int) -> None:
         self.position = position
         self._moved.set()
         self._moved = asyncio.Event()
 
-    def _fail(self, failed: EventFailed) -> None:
-        stored, cause = failed.stored, failed.__cause__
-        logger.error("%s stopped at position %s", self.name, stored.position, exc_info=cause)
-        reason = str(cause) if isinstance(cause, RefoldError) else repr(cause)
-        failure = SubscriptionFailed(
-            f"{self.name} stopped at position {stored.position}, at {_a(stored.type)}: {reason.rstrip('.')}. "
-            "It goes on from there when the cause is mended and the app starts again",
-            subscription=self.name,
-            position=stored.position,
-        )
-        failure.__cause__ = cause
-        self._stopped(failure)
-
     def _stopped(self, failure: SubscriptionFailed) -> None:
+        logger.error("%s", failure)
         self.failure = failure
         self._moved.set()
 
 
-def _a(name: str) -> str:
-    return f"an {name}" if name[0] in "AEIOU" else f"a {name}"
+class _Unwritten(Exception):
+    """What a batch led to cannot be written, and that will not pass."""
+
+    def __init__(self, upto: int, error: Exception) -> None:
+        super().__init__(upto)
+        self.upto = upto
+        self.error = error
+
+
+class _Batch:
+    """What was handled and is not written yet."""
+
+    def __init__(self, upto: int) -> None:
+        self.upto = upto
+        self.cost = 0
+        self.ended = False
+
+
+def late(name: str, stands: int, position: int, seconds: float, why: str) -> WaitTimeout:
+    """Return the error of a wait that took too long; it says how far it is, and why."""
+    return WaitTimeout(
+        f"{name} is at position {stands} after {seconds:g} s, {position - stands} short of {position}{why}",
+        subscription=name,
+        position=stands,
+        why=why,
+    )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

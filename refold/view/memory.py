@@ -1,116 +1,116 @@
 """Kept rows in memory, beside a log in memory."""
 
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from refold.model.state import State
-from refold.view.api import Condition, Find, Key, Row, Snapshot, Table, kept_otherwise
-
-_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "eq": operator.eq,
-    "ne": operator.ne,
-    "lt": operator.lt,
-    "le": operator.le,
-    "gt": operator.gt,
-    "ge": operator.ge,
-    "in": lambda value, choices: value in choices,
-}
+from refold.view.api import Expect, Hit, Put, Write
+from refold.view.find import Condition, Find, comparable, meets
+from refold.view.search import matching
+from refold.view.table import Key, Row, Table, not_kept
 
 
 class MemoryViews:
-    """Tables, checkpoints and snapshots that are gone when the process ends."""
+    """Rows that are gone when the process ends."""
 
     def __init__(self) -> None:
-        self._tables: dict[str, tuple[str, dict[Key, Row]]] = {}
-        self._checkpoints: dict[str, int] = {}
-        self._snapshots: dict[tuple[str, str], tuple[str, Snapshot]] = {}
+        self._tables: dict[str, dict[Key, Row]] = {}
+        self._names: dict[str, list[str]] = {}
+        """The columns that a table was made with: who reads it may ask for fewer."""
 
-    async def open(self, table: Table) -> None:
-        """Make the table exist; see the port."""
-        fingerprint, _ = self._tables.get(table.name, ("", {}))
-        if fingerprint != table.fingerprint:
-            self._tables[table.name] = (table.fingerprint, {})
-            self._checkpoints.pop(table.name, None)
+    async def create(self, tables: Sequence[Table]) -> None:
+        """Make tables exist."""
+        for table in tables:
+            self._tables.setdefault(table.stored, {})
+            self._names.setdefault(table.stored, [column.name for column in table.columns])
 
-    async def checkpoint(self, subscription: str) -> int:
-        """Return how far a subscription has come."""
-        return self._checkpoints.get(subscription, 0)
+    async def drop(self, stored: Sequence[str]) -> None:
+        """Remove tables."""
+        for name in stored:
+            self._tables.pop(name, None)
+            self._names.pop(name, None)
 
-    async def advance(
-        self, subscription: str, *, before: int, after: int, table: Table | None = None, rows: Sequence[State] = ()
-    ) -> bool:
-        """Put rows in place and move the checkpoint on; see the port."""
-        kept = self._rows(table) if table else {}
-        if self._checkpoints.get(subscription, 0) != before:
+    async def write(self, writes: Sequence[Write], expects: Sequence[Expect] = ()) -> bool:
+        """Do all the writes, if what they expect holds; see the port."""
+        # All is looked up and dumped before anything changes: what fails leaves no trace.
+        changes = [(self._rows(each.table), _changes(each)) for each in writes]
+        if not all(map(self._holds, expects)):
             return False
-        if table is not None:
-            changed = [(table.key_of(row), table.dump(row)) for row in rows]
-            kept.update(changed)
-        self._checkpoints[subscription] = after
+        for kept, changed in changes:
+            for key, row in changed.items():
+                if row is None:
+                    kept.pop(key, None)
+                else:
+                    kept[key] = row
         return True
 
-    async def get(self, table: Table, keys: Sequence[Key]) -> dict[Key, State]:
+    async def get(self, table: Table, keys: Sequence[Key]) -> dict[Key, Any]:
         """Return the rows that exist among these keys."""
         kept = self._rows(table)
-        return {key: table.parse(kept[key]) for key in keys if key in kept}
+        return {key: table.parse(self._asked(table, kept[key])) for key in keys if key in kept}
 
-    async def find(self, table: Table, find: Find) -> list[State]:
+    async def find(self, table: Table, find: Find) -> list[Any]:
         """Return matching rows in order."""
         names = [column.name for column in table.columns]
-        rows = [row for row in self._rows(table).values() if _matches(names, row, find.where)]
+        rows = [self._asked(table, row) for row in self._rows(table).values()]
+        rows = [row for row in rows if meets(names, row, find.where)]
         order = [(names.index(column.name), column.form, down) for column, down in find.order]
-        order += [(names.index(name), "text", False) for name in table.key]
+        keys = [(names.index(name), table.column(name).form) for name in table.key]
+        order += [(index, form, False) for index, form in keys]
         for index, form, down in reversed(order):
             rows.sort(key=partial(_place, index, form), reverse=down)
+        if find.after is not None:
+            dumped = [table.column(name).dumped(value) for name, value in zip(table.key, find.after, strict=True)]
+            after = [comparable(form, value) for (_, form), value in zip(keys, dumped, strict=True)]
+            rows = [row for row in rows if [comparable(form, row[index]) for index, form in keys] > after]
         end = None if find.limit is None else find.offset + find.limit
         return [table.parse(row) for row in rows[find.offset : end]]
 
     async def count(self, table: Table, where: Sequence[Condition]) -> int:
         """Count matching rows."""
         names = [column.name for column in table.columns]
-        return sum(_matches(names, row, where) for row in self._rows(table).values())
+        return sum(meets(names, self._asked(table, row), where) for row in self._rows(table).values())
 
-    async def snapshot(self, state: str, key: str, fingerprint: str) -> Snapshot | None:
-        """Return the snapshot of a state."""
-        known, snapshot = self._snapshots.get((state, key), ("", None))
-        return snapshot if known == fingerprint else None
+    async def search(
+        self, table: Table, words: str, where: Sequence[Condition], limit: int, offset: int = 0
+    ) -> list[Hit]:
+        """Return the rows that hold all the words, the best first."""
+        return matching(table, await self.find(table, Find(tuple(where))), words)[offset : offset + limit]
 
-    async def keep_snapshot(self, state: str, key: str, fingerprint: str, snapshot: Snapshot) -> None:
-        """Keep a snapshot in place of an older one."""
-        known, older = self._snapshots.get((state, key), ("", None))
-        if older is None or known != fingerprint or older.position < snapshot.position:
-            self._snapshots[state, key] = (fingerprint, snapshot)
+    async def expose(self, table: Table) -> None:
+        """Nobody reads memory with SQL."""
+
+    async def close(self) -> None:
+        """Stay as long as the log in memory does."""
 
     def _rows(self, table: Table) -> dict[Key, Row]:
-        kept = self._tables.get(table.name)
-        if kept is None or kept[0] != table.fingerprint:
-            raise kept_otherwise(table, kept and kept[0])
-        return kept[1]
+        kept = self._tables.get(table.stored)
+        if kept is None:
+            raise not_kept(table)
+        return kept
+
+    def _asked(self, table: Table, row: Row) -> Row:
+        """Return the columns of a row that a table has."""
+        names = self._names[table.stored]
+        if len(names) == len(table.columns):
+            return row
+        values = dict(zip(names, row, strict=True))
+        return tuple([values[column.name] for column in table.columns])
+
+    def _holds(self, expect: Expect) -> bool:
+        row = self._rows(expect.table).get(expect.key)
+        if row is None or expect.values is None:
+            return row is None and expect.values is None
+        found = dict(zip((column.name for column in expect.table.columns), row, strict=True))
+        return all(found[name] == expect.table.column(name).dumped(value) for name, value in expect.values.items())
 
 
-def _matches(names: Sequence[str], row: Row, where: Sequence[Condition]) -> bool:
-    for condition in where:
-        value, wanted, form = row[names.index(condition.column.name)], condition.value, condition.column.form
-        if value is None or wanted is None:
-            # As in SQL with IS: None equals None only, and is neither above nor below anything.
-            held = (value is wanted) == (condition.compare == "eq") and condition.compare in ("eq", "ne")
-        elif condition.compare == "in":
-            held = _comparable(form, value) in [_comparable(form, each) for each in wanted]
-        else:
-            held = _COMPARE[condition.compare](_comparable(form, value), _comparable(form, wanted))
-        if not held:
-            return False
-    return True
+def _changes(write: Write) -> dict[Key, Row | None]:
+    if isinstance(write, Put):
+        return {write.table.key_of(row): write.table.dump(row) for row in write.rows}
+    return dict.fromkeys(write.keys)
 
 
 def _place(index: int, form: str, row: Row) -> tuple[bool, Any]:
     """Return what a row is sorted by; None comes first, as in SQLite."""
-    return row[index] is not None, _comparable(form, row[index])
-
-
-def _comparable(form: str, value: Any) -> Any:
-    if value is None:
-        return 0
-    return float(value) if form == "decimal" else value  # as SQLite does
+    return row[index] is not None, comparable(form, row[index])

@@ -1,10 +1,13 @@
 """From a store to the views that live beside it."""
 
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 from weakref import WeakKeyDictionary
 
 from refold.errors import MissingCapability
 from refold.store.api import Capability, Store
 from refold.store.memory import MemoryStore
+from refold.store.open import check_url
 from refold.view.api import Views
 from refold.view.memory import MemoryViews
 
@@ -28,5 +31,21 @@ def open_views(store: Store) -> Views:
             from refold.view.postgres import PostgresViews
 
             assert isinstance(store, PostgresStore)
-            return PostgresViews(store)
+            return PostgresViews.beside(store)
     raise MissingCapability(f"{type(store).__name__} cannot hold views, so it cannot keep projections or processes")
+
+
+async def open_views_at(url: str) -> Views:
+    """Open kept rows in a database of their own, at an address like a store's; whoever opens them closes them."""
+    check_url(url)
+    parts = urlsplit(url)
+    if parts.scheme == "memory":
+        return MemoryViews()
+    if parts.scheme == "sqlite":
+        from refold.store.sqlite.database import Database
+        from refold.view.sqlite import SqliteViews
+
+        return SqliteViews(Database(Path(unquote(parts.path[1:]))), own=True)
+    from refold.view.postgres import PostgresViews
+
+    return await PostgresViews.open(url)

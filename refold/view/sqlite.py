@@ -1,19 +1,18 @@
-"""Kept rows in the SQLite file of the log, written by its one writer: rows and checkpoint in one transaction."""
+"""Kept rows in a SQLite file, written by its one writer: all writes of a step in one transaction."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
 import msgspec
 
-from refold.model.state import State
 from refold.store.sqlite.database import Database
 from refold.store.sqlite.insert import insert
-from refold.view.api import Compare, Condition, Find, Form, Key, Snapshot, Table, kept_otherwise
+from refold.view.api import Delete, Expect, Hit, Put, Write
+from refold.view.find import Compare, Condition, Find
+from refold.view.search import Term, terms_of, words_of
+from refold.view.table import Form, Key, Row, Table, not_kept
 
-SCHEMA = (Path(__file__).parent / "sqlite.sql").read_text()
 TYPES: dict[Form, str] = {
     "text": "TEXT",
     "integer": "INTEGER",
@@ -24,158 +23,258 @@ TYPES: dict[Form, str] = {
 }
 COMPARES: dict[Compare, str] = {"eq": "IS", "ne": "IS NOT", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 KEYS_AT_ONCE = 1_000
-
-CHECKPOINT = "SELECT position FROM subscription WHERE name = ?"
-MOVE = """
-INSERT INTO subscription (name, position) VALUES (:name, :after)
-ON CONFLICT (name) DO UPDATE SET position = excluded.position"""
-KNOWN_VIEW = "SELECT fingerprint FROM view WHERE name = ?"
-PUT_VIEW = "INSERT OR REPLACE INTO view (name, fingerprint) VALUES (?, ?)"
-FORGET = "DELETE FROM subscription WHERE name = ?"
-SNAPSHOT = "SELECT position, data FROM snapshot WHERE state = ? AND key = ? AND fingerprint = ?"
-KEEP_SNAPSHOT = """
-INSERT INTO snapshot (state, key, fingerprint, position, data) VALUES (:state, :key, :fingerprint, :position, :data)
-ON CONFLICT (state, key) DO UPDATE
-SET fingerprint = excluded.fingerprint, position = excluded.position, data = excluded.data
-WHERE snapshot.fingerprint != excluded.fingerprint OR snapshot.position < excluded.position"""
+MISSING = "no such table"
+WORDS = "_words"
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 
 
 class SqliteViews:
-    """Tables, checkpoints and snapshots in the file of the log."""
+    """Rows in the file of the log, or in one of their own."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, own: bool = False) -> None:
         self._database = database
+        self._own = own
 
-    async def open(self, table: Table) -> None:
-        """Make the table exist; see the port."""
+    async def create(self, tables: Sequence[Table]) -> None:
+        """Make tables exist."""
+
+        def look(connection: apsw.Connection) -> bool:
+            return all(connection.table_exists("main", _plain_name(table.stored)) for table in tables)
 
         def work(connection: apsw.Connection) -> None:
-            if connection.execute(KNOWN_VIEW, (table.name,)).get != table.fingerprint:
-                connection.execute(f"DROP TABLE IF EXISTS {_quoted(table)}")
-                connection.execute(_create(table))
-                connection.execute(FORGET, (table.name,))
-                connection.execute(PUT_VIEW, (table.name, table.fingerprint))
+            for table in tables:
+                for statement in _create(table):
+                    connection.execute(statement)
 
-        await self._prepare()
+        if not await self._database.read(look):
+            await self._database.write(work)
+
+    async def drop(self, stored: Sequence[str]) -> None:
+        """Remove tables."""
+
+        def work(connection: apsw.Connection) -> None:
+            for name in stored:
+                for each in (_plain_name(name), f"{_plain_name(name)}{WORDS}"):
+                    connection.execute(f"DROP TABLE IF EXISTS {_name(each)}")
+
         await self._database.write(work)
 
-    async def checkpoint(self, subscription: str) -> int:
-        """Return how far a subscription has come."""
-        return await self._read(lambda connection: _checkpoint(connection, subscription))
-
-    async def advance(
-        self, subscription: str, *, before: int, after: int, table: Table | None = None, rows: Sequence[State] = ()
-    ) -> bool:
-        """Put rows in place and move the checkpoint on; see the port."""
-        values = [table.dump(row) for row in rows] if table else []
+    async def write(self, writes: Sequence[Write], expects: Sequence[Expect] = ()) -> bool:
+        """Do all the writes in one transaction; see the port."""
+        changes = [_change(each) for each in writes]  # here, since what cannot be kept is not the writer's trouble
+        checks = [_check(each) for each in expects]
 
         def work(connection: apsw.Connection) -> bool:
-            if table is not None:
-                _check_ours(connection, table)
-            if _checkpoint(connection, subscription) != before:
+            if not all(check(connection) for check in checks):
                 return False
-            if table is not None and values:
-                insert(connection, f"INSERT OR REPLACE INTO {_quoted(table)} ({_columns(table)})", values)
-            connection.execute(MOVE, {"name": subscription, "after": after})
+            for change in changes:
+                change(connection)
             return True
 
-        return await self._database.write(work, cost=1 + len(rows))
+        rows = sum(len(each.rows) if isinstance(each, Put) else len(each.keys) for each in writes)
+        return await self._database.write(work, cost=1 + rows)
 
-    async def get(self, table: Table, keys: Sequence[Key]) -> dict[Key, State]:
+    async def get(self, table: Table, keys: Sequence[Key]) -> dict[Key, Any]:
         """Return the rows that exist among these keys."""
-        found: dict[Key, State] = {}
+        found: dict[Key, Any] = {}
+        sql = f"SELECT {_columns(table)} FROM {_quoted(table)} WHERE {_keyed(table)}"  # noqa: S608 - names are quoted, values bound
         for start in range(0, len(keys), KEYS_AT_ONCE):
-            work = partial(_get, table=table, keys=keys[start : start + KEYS_AT_ONCE])
-            for row in await self._read(work):
+            for row in await self._select(table, sql, [_dumped(table, keys[start : start + KEYS_AT_ONCE])]):
                 found[table.key_of(row)] = row
         return found
 
-    async def find(self, table: Table, find: Find) -> list[State]:
+    async def find(self, table: Table, find: Find) -> list[Any]:
         """Return matching rows in order."""
         where, bound = _where(find.where)
+        if find.after is not None and table.key:
+            after = [table.column(name).dumped(value) for name, value in zip(table.key, find.after, strict=True)]
+            bound += after
+            keys = ", ".join(map(_name, table.key))
+            where += f"{' AND' if where else ' WHERE'} ({keys}) > ({', '.join('?' * len(after))})"
         order = [f"{_operand(column)} {'DESC' if down else 'ASC'}" for column, down in find.order]
         order += [_name(name) for name in table.key]
         sql = f"SELECT {_columns(table)} FROM {_quoted(table)}{where}"  # noqa: S608 - names are quoted, values bound
         if order:
             sql += f" ORDER BY {', '.join(order)}"
         sql += " LIMIT ? OFFSET ?"
-        bound += [-1 if find.limit is None else find.limit, find.offset]
-
-        def work(connection: apsw.Connection) -> list[State]:
-            _check_ours(connection, table)
-            return [table.parse(row) for row in connection.execute(sql, bound)]
-
-        return await self._read(work)
+        return await self._select(table, sql, [*bound, -1 if find.limit is None else find.limit, find.offset])
 
     async def count(self, table: Table, where: Sequence[Condition]) -> int:
         """Count matching rows."""
         clause, bound = _where(where)
         sql = f"SELECT count(*) FROM {_quoted(table)}{clause}"  # noqa: S608 - names are quoted, values bound
+        return int(await self._read(table, lambda connection: connection.execute(sql, bound).get))
 
-        def work(connection: apsw.Connection) -> int:
-            _check_ours(connection, table)
-            return int(connection.execute(sql, bound).get)
+    async def search(
+        self, table: Table, words: str, where: Sequence[Condition], limit: int, offset: int = 0
+    ) -> list[Hit]:
+        """Return the rows that hold all the words, the best first."""
+        terms = terms_of(table, words)
+        if not terms:
+            return []
+        clause, bound = _where(where)
+        weights = ", ".join(str(column.weight) for column in table.searched)
+        index = _name(_words_name(table))
+        sql = (
+            f"SELECT -bm25({index}, {weights}), {_columns(table)} FROM {index} "  # noqa: S608 - names are quoted, values bound
+            f"JOIN {_quoted(table)} AS kept ON kept.rowid = {index}.rowid "
+            f"{clause or ' WHERE true'} AND {index} MATCH ? ORDER BY 1 DESC, {', '.join(map(_name, table.key))} "
+            "LIMIT ? OFFSET ?"
+        )
+        bound += [" AND ".join(map(_query, terms)), limit, offset]
 
-        return await self._read(work)
+        def work(connection: apsw.Connection) -> list[Hit]:
+            return [Hit(table.parse(row[1:]), row[0]) for row in connection.execute(sql, bound)]
 
-    async def snapshot(self, state: str, key: str, fingerprint: str) -> Snapshot | None:
-        """Return the snapshot of a state."""
-        row = await self._read(lambda connection: connection.execute(SNAPSHOT, (state, key, fingerprint)).fetchone())
-        return Snapshot(row[0], row[1]) if row else None
+        return await self._read(table, work)
 
-    async def keep_snapshot(self, state: str, key: str, fingerprint: str, snapshot: Snapshot) -> None:
-        """Keep a snapshot in place of an older one."""
-        bound: dict[str, Any] = {"state": state, "key": key, "fingerprint": fingerprint}
-        bound |= {"position": snapshot.position, "data": snapshot.data}
-        await self._prepare()
-        await self._database.write(lambda connection: connection.execute(KEEP_SNAPSHOT, bound))
+    async def expose(self, table: Table) -> None:
+        """Show the rows of this version under the table's plain name."""
+        name = _name(_plain_name(table.name))
 
-    async def _read(self, work: Callable[[apsw.Connection], T]) -> T:
-        await self._prepare()
-        return await self._database.read(work)
+        def work(connection: apsw.Connection) -> None:
+            connection.execute(f"DROP VIEW IF EXISTS {name}")
+            connection.execute(f"CREATE VIEW {name} AS SELECT {_columns(table)} FROM {_quoted(table)}")  # noqa: S608 - names are quoted
 
-    _prepared = False
+        await self._database.write(work)
 
-    async def _prepare(self) -> None:
-        """Make the tables of the port itself exist."""
-        if not self._prepared:
-            await self._database.write(lambda connection: connection.execute(SCHEMA))
-            self._prepared = True
+    async def close(self) -> None:
+        """Close the file, if it is not the log's."""
+        if self._own:
+            await self._database.close()
 
+    async def _select(self, table: Table, sql: str, bound: Sequence[Any]) -> list[Any]:
+        def work(connection: apsw.Connection) -> list[Any]:
+            return [table.parse(row) for row in connection.execute(sql, bound)]
 
-def _checkpoint(connection: apsw.Connection, subscription: str) -> int:
-    return int(connection.execute(CHECKPOINT, (subscription,)).get or 0)
+        return await self._read(table, work)
 
+    async def _read(self, table: Table, work: Callable[[apsw.Connection], T]) -> T:
+        def checked(connection: apsw.Connection) -> T:
+            try:
+                return work(connection)
+            except apsw.SQLError as error:
+                raise _missing(table, error) from None
 
-def _get(connection: apsw.Connection, *, table: Table, keys: Sequence[Key]) -> list[State]:
-    """Select rows by key: the keys come as one JSON array, so that the statement is the same for any number."""
-    sql = f"SELECT {_columns(table)} FROM {_quoted(table)}"  # noqa: S608 - names are quoted, values bound
-    bound: list[Any] = []
-    if table.key:
-        by_name = {column.name: column for column in table.columns}
-        dumped = [[by_name[name].dumped(value) for name, value in zip(table.key, key, strict=True)] for key in keys]
-        wanted = ", ".join(f"value ->> {index}" for index in range(len(table.key)))
-        sql += f" WHERE ({', '.join(map(_name, table.key))}) IN (SELECT {wanted} FROM json_each(?))"  # noqa: S608 - as above
-        bound.append(_encode(dumped))
-    _check_ours(connection, table)
-    return [table.parse(row) for row in connection.execute(sql, bound)]
+        return await self._database.read(checked)
 
 
-def _check_ours(connection: apsw.Connection, table: Table) -> None:
-    kept = connection.execute(KNOWN_VIEW, (table.name,)).get
-    if kept != table.fingerprint:
-        raise kept_otherwise(table, kept)
+def _change(write: Write) -> Callable[[apsw.Connection], object]:
+    """Return what does a write, with its rows as the database holds them."""
+    table = write.table
+    if table.searched:
+        return _done(table, _change_words(write))
+    if isinstance(write, Delete):
+        sql = f"DELETE FROM {_quoted(table)} WHERE {_keyed(table)}"  # noqa: S608 - names are quoted, values bound
+        keys = [_dumped(table, write.keys)]
+        return _done(table, lambda connection: connection.execute(sql, keys))
+    into = f"INSERT OR REPLACE INTO {_quoted(table)} ({_columns(table)})"
+    rows: list[Row] = [table.dump(row) for row in write.rows]
+    return _done(table, lambda connection: insert(connection, into, rows) if rows else None)
 
 
-def _create(table: Table) -> str:
+def _change_words(write: Write) -> Callable[[apsw.Connection], object]:
+    """Return what does a write to a table that is searched, row by row together with its words."""
+    table = write.table
+    index, ids = _name(_words_name(table)), f"SELECT rowid FROM {_quoted(table)} WHERE {_keyed(table)}"  # noqa: S608 - names are quoted, values bound
+    if isinstance(write, Delete):
+        keys = [_dumped(table, write.keys)]
+
+        def delete(connection: apsw.Connection) -> None:
+            connection.execute(f"DELETE FROM {index} WHERE rowid IN ({ids})", keys)  # noqa: S608 - names are quoted, values bound
+            connection.execute(f"DELETE FROM {_quoted(table)} WHERE {_keyed(table)}", keys)  # noqa: S608 - names are quoted, values bound
+
+        return delete
+    key = ", ".join(map(_name, table.key)) or '"only_row"'
+    updates = ", ".join(f"{_name(each.name)} = excluded.{_name(each.name)}" for each in table.columns)
+    values = ", ".join("?" * len(table.columns))
+    put = (
+        f"INSERT INTO {_quoted(table)} ({_columns(table)}) VALUES ({values}) "  # noqa: S608 - names are quoted, values bound
+        f"ON CONFLICT ({key}) DO UPDATE SET {updates} RETURNING rowid"
+    )
+    words = f"INSERT OR REPLACE INTO {index} (rowid, {_fields(table)}) VALUES (?{', ?' * len(table.searched)})"  # noqa: S608 - names are quoted, values bound
+    places = [table.columns.index(column) for column in table.searched]
+    rows: list[Row] = [table.dump(row) for row in write.rows]
+
+    def puts(connection: apsw.Connection) -> None:
+        for row in rows:
+            rowid = connection.execute(put, row).get
+            connection.execute(words, (rowid, *(" ".join(words_of(row[place] or "")) for place in places)))
+
+    return puts
+
+
+def _query(term: Term) -> str:
+    return f'"{" ".join(term.words)}"{"*" if term.prefix else ""}'
+
+
+def _check(expect: Expect) -> Callable[[apsw.Connection], bool]:
+    table, values = expect.table, expect.values
+    tests = "".join(f" AND {_name(name)} IS ?" for name in values or ())
+    sql = f"SELECT 1 FROM {_quoted(table)} WHERE {_keyed(table)}{tests}"  # noqa: S608 - names are quoted, values bound
+    bound = [_dumped(table, [expect.key])]
+    bound += [table.column(name).dumped(value) for name, value in (values or {}).items()]
+    there = _done(table, lambda connection: connection.execute(sql, bound).get is not None)
+    return there if values is not None else lambda connection: not there(connection)
+
+
+def _done(table: Table, work: Callable[[apsw.Connection], T]) -> Callable[[apsw.Connection], T]:
+    def checked(connection: apsw.Connection) -> T:
+        try:
+            return work(connection)
+        except apsw.SQLError as error:
+            raise _missing(table, error) from None
+
+    return checked
+
+
+def _missing(table: Table, error: apsw.SQLError) -> Exception:
+    return not_kept(table) if str(error).endswith(f"{MISSING}: {_plain_name(table.stored)}") else error
+
+
+def _keyed(table: Table) -> str:
+    """Return the condition for rows by key: the keys come as one JSON array, so that it is the same for any number."""
+    if not table.key:
+        return "json_array_length(?) > 0"
+    wanted = ", ".join(f"value ->> {index}" for index in range(len(table.key)))
+    return f"({', '.join(map(_name, table.key))}) IN (SELECT {wanted} FROM json_each(?))"  # noqa: S608 - names are quoted
+
+
+def _dumped(table: Table, keys: Sequence[Key]) -> bytes:
+    columns = [table.column(name) for name in table.key]
+    return _encode([[column.dumped(value) for column, value in zip(columns, key, strict=True)] for key in keys])
+
+
+def _create(table: Table) -> list[str]:
     columns = [f"{_name(column.name)} {TYPES[column.form]}" for column in table.columns]
-    # A Singleton has no key; a column that can only be 1 lets its table hold one row.
+    # A table without a key holds one row: it has a column that can only be 1.
     key = ", ".join(map(_name, table.key)) or '"only_row"'
     columns += [] if table.key else ['"only_row" INTEGER NOT NULL DEFAULT 1 CHECK ("only_row" = 1)']
-    return f"CREATE TABLE {_quoted(table)} ({', '.join(columns)}, PRIMARY KEY ({key})) STRICT, WITHOUT ROWID"
+    create = f"CREATE TABLE IF NOT EXISTS {_quoted(table)} ({', '.join(columns)}, PRIMARY KEY ({key}))"
+    indexes = [
+        f"CREATE INDEX IF NOT EXISTS {_name(_plain_name(table.stored) + '_' + '_'.join(names))} "
+        f"ON {_quoted(table)} ({', '.join(map(_name, names))})"
+        for names in table.indexes
+    ]
+    if not table.searched:
+        return [f"{create} STRICT, WITHOUT ROWID", *indexes]
+    # What it is fed are words already: ASCII leaves them as they are, whatever they are made of.
+    fts = (
+        f"CREATE VIRTUAL TABLE IF NOT EXISTS {_name(_words_name(table))} "
+        f"USING fts5({_fields(table)}, content='', contentless_delete=1, tokenize='ascii')"
+    )
+    return [f"{create} STRICT", *indexes, fts]
+
+
+def _fields(table: Table) -> str:
+    """Return the columns of the words of a table: FTS5 gives a meaning to some names, so these have numbers."""
+    return ", ".join(f"field{number}" for number in range(len(table.searched)))
+
+
+def _words_name(table: Table) -> str:
+    return f"{_plain_name(table.stored)}{WORDS}"
 
 
 def _where(conditions: Sequence[Condition]) -> tuple[str, list[Any]]:
@@ -205,8 +304,12 @@ def _columns(table: Table) -> str:
     return ", ".join(_name(column.name) for column in table.columns)
 
 
+def _plain_name(name: str) -> str:
+    return f"view_{name}"
+
+
 def _quoted(table: Table) -> str:
-    return _name(f"view_{table.name}")
+    return _name(_plain_name(table.stored))
 
 
 def _name(name: str) -> str:

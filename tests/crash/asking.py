@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, Self, TypeAlias
 
-from refold import App, Command, Event, Metadata, Singleton, State, Tag
+from refold import App, Command, Event, Metadata, Projection, Row, Rows, Singleton, State, Tag, kept
 
 Topic: TypeAlias = Annotated[str, Tag("topic")]
 Voice: TypeAlias = Annotated[str, Tag("voice")]
@@ -80,15 +80,40 @@ def answer_all(event: Asked, asking: Asking) -> Iterable[Answer]:
         yield Answer(event.topic, event.number, part, asking.asked)
 
 
+class Waiting(Row):
+    """A topic of which the last question was not answered in all its parts."""
+
+    topic: Topic
+    parts: int = 0
+
+
+class WaitingTopics(Projection):
+    rows = (Waiting,)
+
+    async def apply(self, event: Asked | Answered, rows: Rows) -> None:
+        waiting = await rows.get(Waiting, event.topic) or Waiting(event.topic)
+        parts = waiting.parts + (event.number % 3 if isinstance(event, Asked) else -1)
+        if parts:
+            rows.put(Waiting(event.topic, parts))
+        else:
+            rows.delete(Waiting, event.topic)
+
+
 PROJECTIONS: list[type[State]] = [TopicSummary, VoiceSummary, Total]
 
 
-def asking_app(store: Any) -> App:
+def asking_app(store: Any, generation: int = 1) -> App:
+    """Return the app; a higher generation builds its views anew."""
     return App(
         store,
         events=Asked | Answered,
         decisions=[answer],
         processes=[answer_all],
-        projections=PROJECTIONS,
+        projections=[
+            kept(TopicSummary, version=generation),
+            kept(VoiceSummary, version=generation, history=True),
+            kept(Total, version=generation),
+            kept(WaitingTopics, version=generation),
+        ],
         snapshot_every=7,
     )

@@ -1,4 +1,7 @@
-"""The process that is killed: `viewer.py PATH RUN [commits]` asks without end, keeps views, and answers."""
+"""The process that is killed: `viewer.py URL RUN MODE GENERATION [commits]`.
+
+It asks without end, keeps views, and answers; or only catches up; or rebuilds a view with workers of its own.
+"""
 
 import asyncio
 import sys
@@ -6,6 +9,7 @@ from itertools import count
 from random import Random
 
 from refold import App
+from refold.store.open import open_store
 from refold.store.sqlite import SqliteStore
 from refold.testing import faults
 from tests.crash.asking import Asked, asking_app
@@ -19,14 +23,23 @@ async def ask(app: App, run: str, who: int) -> None:
         await asyncio.sleep(random.choice((0, 0, 0.003)))
 
 
-async def main(path: str, run: str, commits: str = "") -> None:
-    store = await SqliteStore.open(path)
-    if commits:
+async def main(url: str, run: str, mode: str, generation: str, commits: str = "") -> None:
+    if mode == "rebuild":
+        async with asking_app(url, int(generation)).passive() as app:
+            print("open", flush=True)
+            for name in ("TopicSummary", "VoiceSummary"):
+                await app.operations.rebuild(name, workers=2)
+            await asyncio.sleep(60)
+    store = await open_store(url)
+    if commits and isinstance(store, SqliteStore):
         numbers = count()
         store.database.before_commit = lambda: faults.kill_self() if next(numbers) == int(commits) else None
     print("open", flush=True)
-    async with asking_app(store) as app:
+    async with asking_app(store, int(generation)) as app:
+        if mode == "catch-up":
+            await asyncio.sleep(60)
         await asyncio.gather(*[ask(app, run, who) for who in range(3)])
 
 
-asyncio.run(main(*sys.argv[1:]))
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

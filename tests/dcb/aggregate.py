@@ -46,7 +46,8 @@ class CourseRepository:
         course = CourseAggregate(course_id)
         async for page in self._store.read(self._stream(course_id)):
             for stored in page:
-                course.apply(SCHEMA.decode(stored))
+                for event in SCHEMA.decode(stored):
+                    course.apply(event)
                 course.position = stored.position
         return course
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from refold import App, Event, InvalidQuery, Metadata, NewEvent, Singleton, State, StoredEvent, Tag, WiringError
 from refold.errors import StoreFull, UndecodableEvent, UnknownEvent
+from refold.runtime.books import SNAPSHOTS, Snapshot
 from refold.runtime.load import position_at
 from refold.store.api import Page
 from refold.store.memory import MemoryStore
 from refold.store.open import open_store
 from refold.testing.clock import Clock
-from refold.view.api import Snapshot, Views
-from refold.view.open import open_views
+from refold.view.api import Put
 from tests.conftest import Log
 from tests.runtime.bank import Balance, Deposit, Deposited, Fee, FeeSet, Withdraw, bank
 from tests.runtime.meddling import Meddled
@@ -208,11 +208,15 @@ async def count(app: App, total: int, snapshot_at: list[int]) -> None:
 
 
 async def stands(app: App) -> int:
-    views = app._now.views
-    assert views is not None
     cls, key, fingerprint = app._now.loader._named(Balance("a"))
-    found = await views.snapshot(cls, key, fingerprint)
-    return found.position if found else 0
+    found = await app._now.loader._kept(cls, key)
+    return found.position if found and found.fingerprint == fingerprint else 0
+
+
+async def keep(app: App, position: int, data: bytes) -> None:
+    """Keep a snapshot as if it had been taken."""
+    await app._now.books[0].open()
+    await app._now.books[0].write(Put(SNAPSHOTS, [Snapshot(*app._now.loader._named(Balance("a")), position, data)]))
 
 
 async def test_a_snapshot_is_taken_every_so_many_events(log: Log) -> None:
@@ -227,9 +231,7 @@ async def test_a_load_begins_at_the_snapshot(store: Meddled) -> None:
     with_views = store._store
     async with bank(with_views, snapshot_every=3) as app:
         await count(app, 7, [])
-        await app._now.views.keep_snapshot(  # type: ignore[union-attr]
-            *app._now.loader._named(Balance("a")), Snapshot(7, msgspec.json.encode(Balance("a", 1_000)))
-        )
+        await keep(app, 7, msgspec.json.encode(Balance("a", 1_000)))
     async with bank(with_views, snapshot_every=3) as app:
         await app.execute(Deposit("a", 1))
         assert (await app.load(Balance("a"))).amount == 1_001, "a lie, to see where it begins"
@@ -258,9 +260,7 @@ async def test_a_damaged_snapshot_is_not_used(log: Log, caplog: pytest.LogCaptur
     for data in (b"{}", b"\xff\x00", b'{"account_id": "a", "amount": "x"}', b""):
         async with bank(log, snapshot_every=100) as app:
             await app.execute(Deposit("a", 1))
-            await app._now.views.keep_snapshot(  # type: ignore[union-attr]
-                *app._now.loader._named(Balance("a")), Snapshot(await app.head(), data)
-            )
+            await keep(app, await app.head(), data)
         async with bank(log, snapshot_every=100) as app:
             assert (await app.load(Balance("a"))).amount == await app.head()
         assert "the snapshot of Balance(account_id='a'" in caplog.text
@@ -293,19 +293,10 @@ async def test_a_disk_that_cannot_keep_snapshots_does_not_stop_reading(
         raise StoreFull
 
     async with bank(log, snapshot_every=1) as app:
-        monkeypatch.setattr(app._now.views, "keep_snapshot", full)
+        monkeypatch.setattr(app._now.books[0].views, "write", full)
         await app.execute(Deposit("a", 1))
         assert (await app.load(Balance("a"))).amount == 1
         assert "No space is left" in caplog.text
-
-
-async def test_an_older_snapshot_does_not_replace_a_newer_one(log: Log) -> None:
-    store = await open_store(log) if isinstance(log, str) else log
-    views: Views = open_views(store)
-    for position in (5, 3, 7):
-        await views.keep_snapshot("S", "k", "f", Snapshot(position, b"%d" % position))
-    assert await views.snapshot("S", "k", "f") == Snapshot(7, b"7")
-    await store.close()
 
 
 async def test_states_of_a_decision_are_read_at_one_position(store: Meddled) -> None:

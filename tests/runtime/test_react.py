@@ -1,6 +1,7 @@
 """Processes: each event has its commands done once, in order, whatever happens meanwhile."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self, TypeAlias
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 from refold import App, Command, Conflict, Event, Metadata, Reader, Rejected, State, SubscriptionFailed, Tag
 from refold.errors import StoreBusy, StoreFull
 from refold.runtime import react, subscription
+from refold.runtime.books import CHECKPOINTS
 from refold.store.memory import MemoryStore
 from refold.store.open import open_store
+from refold.view.api import Delete
 from tests.conftest import Log
 from tests.runtime.meddling import Meddled
 
@@ -164,17 +167,11 @@ async def test_a_second_delivery_changes_nothing(log: Log) -> None:
         await app.settle()
         before = await events(app)
         for name in ("help_out", "tell_when_done"):
-            app._now.views._checkpoints.pop(name) if isinstance(log, MemoryStore) else await forget(app, name)  # type: ignore[union-attr]
+            await app._now.reactions[name].stop()
+            await app._now.books[0].write(Delete(CHECKPOINTS, [(name,)]))
     async with helper(log) as app:
         await app.settle()
         assert await events(app) == before
-
-
-async def forget(app: App, name: str) -> None:
-    views: Any = app._now.views
-    await views._database.write(
-        lambda connection: connection.execute("DELETE FROM subscription WHERE name = ?", (name,))
-    )
 
 
 async def test_two_apps_react_once(log: Log) -> None:
@@ -249,28 +246,31 @@ async def test_only_so_many_are_handled_at_once(log: Log, monkeypatch: pytest.Mo
 # What goes wrong.
 
 
-async def test_a_refused_command_stops_it_there(log: Log) -> None:
+async def test_a_refused_command_parks_its_key(log: Log) -> None:
     def refuse(cmd: Do, progress: Progress) -> Done:
         if cmd.item == "bad":
             raise Rejected("not this one")
         return Done(cmd.item, cmd.number, cmd.seen)
 
     async with helper(log, help_out, decisions=[refuse, tell]) as app:
-        await app.record(Asked("good"), Asked("bad"), Asked("good", 2))
-        with pytest.raises(SubscriptionFailed) as failure:
-            await app.settle()
-        assert str(failure.value) == (
-            "help_out stopped at position 2, at an Asked: Do(item='bad', number=0, seen=1) was refused: not this one. "
-            "Nobody is there to be told: a decision that a process calls records its refusal as an event. "
-            "It goes on from there when the cause is mended and the app starts again"
+        await app.record(Asked("good"), Asked("bad"), Asked("good", 2), Asked("bad", 3))
+        await app.settle(parked=True)
+        first, behind = await app.operations.parked()
+        assert first.error == (
+            "Do(item='bad', number=0, seen=1) was refused: not this one. "
+            "Nobody is there to be told: a decision that a process calls records its refusal as an event"
         )
-        assert app._now.subscriptions["help_out"].position == 1, "what came before it is done"
+        assert (first.position, first.keys, behind.position, behind.error) == (2, ("item:bad",), 4, "")
+        assert (await app.load(Progress("good"))).done, "others go on"
+        with pytest.raises(SubscriptionFailed, match=r"help_out has parked position 2 \(Asked\)"):
+            await app.settle()
     async with helper(log) as app:
+        assert await app.operations.retry() == []
         await app.settle()
         await check(app)
 
 
-async def test_the_first_failure_counts_and_its_followers_wait(log: Log) -> None:
+async def test_what_comes_after_a_failure_waits_behind_it(log: Log) -> None:
     reacted: list[str] = []
 
     def picky(event: Asked) -> None:
@@ -281,9 +281,9 @@ async def test_the_first_failure_counts_and_its_followers_wait(log: Log) -> None
     async with helper(log, processes=[]) as app:
         await app.record(Asked("a", 1), Asked("b", 0), Asked("c", 0), Asked("b", 2), Asked("a", 3))
     async with helper(log, picky) as app:
-        with pytest.raises(SubscriptionFailed, match=r"picky stopped at position 2, at an Asked: ValueError\('b'\)"):
+        with pytest.raises(SubscriptionFailed, match=r"has parked position 2 \(Asked\): ValueError\('b'\). In all, 2"):
             await app.settle()
-        assert "b2" not in reacted
+        assert sorted(reacted) == ["a1", "a3", "b0", "c0"]
 
 
 async def test_what_a_process_gives_must_be_commands_that_are_decided(log: Log) -> None:
@@ -304,8 +304,9 @@ async def test_what_a_process_gives_must_be_commands_that_are_decided(log: Log) 
         (shouts, "no decision takes .*Unheard: add it to `decisions`"),
     ]:
         async with helper(log, process) as app:
-            with pytest.raises(SubscriptionFailed, match=message):
-                await app.settle()
+            await app.settle(parked=True)
+            [parked] = await app.operations.parked(process.__name__)
+            assert re.search(message, parked.error)
 
 
 class Unheard(Command):

@@ -1,6 +1,6 @@
 """What a user writes, and the types that the checkers should see; both must accept every line."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self, TypeAlias, assert_type
 
@@ -101,7 +101,7 @@ assert_type(AppendCondition(Order("o-1").query(), after=7).after, int)
 # Schemas.
 schema = Schema([OrderPlaced, OrderShipped | OrderMoved])
 assert_type(schema.encode(OrderShipped("o-1"), Metadata(actor="ann")), NewEvent)
-assert_type(schema.decode(StoredEvent(1, datetime.now(UTC), "A", 1, (), b"", b"")), Event)
+assert_type(schema.decode(StoredEvent(1, datetime.now(UTC), "A", 1, (), b"", b"")), Sequence[Event])
 
 
 def placed_at(recorded: Recorded[OrderPlaced]) -> datetime:

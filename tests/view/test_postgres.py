@@ -15,16 +15,18 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from refold import Event, Singleton, State, Tag
-from refold.errors import SubscriptionFailed
+from refold import Event, State, Tag
 from refold.store.open import open_store
 from refold.store.postgres import PostgresStore
 from refold.testing.postgres import PostgresServer
+from refold.testing.view.tools import Mark
 from refold.testing.view_contract import ViewContract
-from refold.view.api import Snapshot, Table, find_of, table_of
+from refold.view.api import Expect, Put
+from refold.view.find import find_of
 from refold.view.memory import MemoryViews
 from refold.view.open import open_views
 from refold.view.postgres import PostgresViews
+from refold.view.table import table_of
 
 ItemId = Annotated[str, Tag("item")]
 
@@ -56,14 +58,8 @@ class Item(State):
         return self.replace(count=self.count + 1)
 
 
-class Total(Singleton):
-    count: int = 0
-
-    def evolve(self, event: Seen) -> Self:
-        return self.replace(count=self.count + 1)
-
-
-ITEM = table_of(Item)
+ITEM = table_of(Item, "Item", ["item_id"], version="v1")
+MARKS = table_of(Mark, "_mark", ["name"])
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +79,7 @@ async def store(server: PostgresServer, tmp_path: Path) -> Any:
 async def views(store: PostgresStore) -> PostgresViews:
     opened = open_views(store)
     assert isinstance(opened, PostgresViews)
-    await opened.open(ITEM)
+    await opened.create([ITEM, MARKS])
     return opened
 
 
@@ -129,48 +125,11 @@ class TestPostgresViews(ViewContract):
             await log.close()
 
 
-async def test_rows_come_back_as_they_were(views: PostgresViews) -> None:
-    rows = items(60)
-    assert await views.advance("Item", before=0, after=7, table=ITEM, rows=rows)
-    assert await views.checkpoint("Item") == 7
-    found = await views.get(ITEM, [(row.item_id,) for row in rows] + [("none",)])
-    assert found == {(row.item_id,): row for row in rows}
-    assert type(next(row.owner for row in found.values() if row.owner)) is UUID
-
-
-async def test_a_later_row_takes_the_place_of_the_earlier(views: PostgresViews) -> None:
-    one, two, three = Item("a", count=1), Item("a", count=2), Item("a", count=3)
-    await views.advance("Item", before=0, after=1, table=ITEM, rows=[one, two])
-    assert await views.get(ITEM, [("a",)]) == {("a",): two}
-    await views.advance("Item", before=1, after=2, table=ITEM, rows=[three])
-    assert await views.get(ITEM, [("a",)]) == {("a",): three}
-
-
-async def test_a_checkpoint_that_moved_changes_nothing(views: PostgresViews) -> None:
-    for before in (0, 5):
-        assert await views.checkpoint("Item") == before
-        assert not await views.advance("Item", before=3, after=9, table=ITEM, rows=[Item("a", count=9)])
-        assert await views.get(ITEM, [("a",)]) == {}
-        assert await views.advance("Item", before=before, after=5)
-
-
-async def test_of_those_who_move_it_at_once_one_does(views: PostgresViews) -> None:
-    for before in range(20):
-        moved = await asyncio.gather(
-            *(
-                views.advance("Item", before=before, after=before + 1, table=ITEM, rows=[Item(f"{before}.{n}")])
-                for n in range(4)
-            )
-        )
-        assert sorted(moved) == [False, False, False, True]
-    assert await views.count(ITEM, ()) == 20
-
-
 async def test_find_is_the_find_in_memory(views: PostgresViews) -> None:
     rows, model, rng = items(80), MemoryViews(), random.Random(7)
-    await model.open(ITEM)
+    await model.create([ITEM])
     for each in (views, model):
-        await each.advance("Item", before=0, after=1, table=ITEM, rows=rows)
+        await each.write([Put(ITEM, rows)])
     names = [column.name for column in ITEM.columns if column.form != "json"]
     for _ in range(150):
         where: dict[str, Any] = {}
@@ -185,14 +144,9 @@ async def test_find_is_the_find_in_memory(views: PostgresViews) -> None:
         assert await views.count(ITEM, find.where) == await model.count(ITEM, find.where)
 
 
-async def test_columns_of_json_are_compared_by_value(views: PostgresViews) -> None:
-    await views.advance("Item", before=0, after=1, table=ITEM, rows=[Item("a", parts=("x", "y")), Item("b")])
-    found = await views.find(ITEM, find_of(ITEM, {"parts": ("x", "y")}, (), None, 0))
-    assert [row.item_id for row in found] == ["a"]
-
-
 async def test_other_tools_find_real_types(views: PostgresViews, store: PostgresStore, server: PostgresServer) -> None:
-    await views.advance("Item", before=0, after=1, table=ITEM, rows=items(5))
+    await views.write([Put(ITEM, items(5))])
+    await views.expose(ITEM)
     reader = await asyncpg.connect(server.url(more="").split("?")[0] + f"?host={server.folder}")
     try:
         types = await reader.fetch(
@@ -220,65 +174,11 @@ async def test_other_tools_find_real_types(views: PostgresViews, store: Postgres
         await reader.close()
 
 
-async def test_a_state_without_a_key_has_one_row(views: PostgresViews) -> None:
-    total = table_of(Total)
-    await views.open(total)
-    assert await views.get(total, [()]) == {}
-    await views.advance("Total", before=0, after=1, table=total, rows=[Total(count=1)])
-    await views.advance("Total", before=1, after=2, table=total, rows=[Total(count=2)])
-    assert await views.get(total, [()]) == {(): Total(count=2)}
-    assert await views.count(total, ()) == 1
-
-
-def changed() -> Table:
-    class Item(State):
-        item_id: ItemId
-        other: int = 0
-
-        def evolve(self, event: Seen) -> Self:
-            return self
-
-    return table_of(Item)
-
-
-async def test_another_definition_is_built_anew(views: PostgresViews, store: PostgresStore) -> None:
-    await views.advance("Item", before=0, after=3, table=ITEM, rows=items(3))
-    await views.open(ITEM)
-    assert (await views.count(ITEM, ()), await views.checkpoint("Item")) == (3, 3)
-    newer, other = changed(), open_views(store)
-    await asyncio.gather(*(other.open(newer) for _ in range(4)))
-    assert (await other.count(newer, ()), await other.checkpoint("Item")) == (0, 0)
-    for use in (
-        views.get(ITEM, [("i-1",)]),
-        views.count(ITEM, ()),
-        views.find(ITEM, find_of(ITEM, {}, (), None, 0)),
-        views.advance("Item", before=0, after=1, table=ITEM, rows=items(1)),
-    ):
-        with pytest.raises(SubscriptionFailed):
-            await use
-    assert await other.checkpoint("Item") == 0
-
-
-async def test_a_table_that_was_never_opened(store: PostgresStore) -> None:
-    with pytest.raises(SubscriptionFailed, match="not kept yet"):
-        await open_views(store).get(ITEM, [("a",)])
-
-
 async def test_a_nul_is_refused(views: PostgresViews) -> None:
     for row in (Item("a\0"), Item("a", parts=("\0",))):
         with pytest.raises(ValueError, match="NUL"):
-            await views.advance("Item", before=0, after=1, table=ITEM, rows=[row])
-    assert await views.checkpoint("Item") == 0
-
-
-async def test_snapshots(views: PostgresViews) -> None:
-    assert await views.snapshot("Item", "k", "f") is None
-    await views.keep_snapshot("Item", "k", "f", Snapshot(5, b"five"))
-    await views.keep_snapshot("Item", "k", "f", Snapshot(4, b"four"))
-    assert await views.snapshot("Item", "k", "f") == Snapshot(5, b"five")
-    assert await views.snapshot("Item", "k", "g") is None
-    await views.keep_snapshot("Item", "k", "g", Snapshot(1, b"one"))
-    assert await views.snapshot("Item", "k", "g") == Snapshot(1, b"one")
+            await views.write([Put(MARKS, [Mark("m", 1)]), Put(ITEM, [row])])
+    assert await views.count(MARKS, ()) == 0
 
 
 async def test_rows_and_checkpoint_survive_lost_connections(views: PostgresViews, server: PostgresServer) -> None:
@@ -296,10 +196,10 @@ async def test_rows_and_checkpoint_survive_lost_connections(views: PostgresViews
     position = 0
     cutting = asyncio.create_task(cut())
     while position < 60:
-        await views.advance(
-            "Item", before=position, after=position + 1, table=ITEM, rows=[Item("a", count=position + 1)]
-        )
-        position = await views.checkpoint("Item")  # it may have been moved though the answer was lost
+        expect = Expect(MARKS, ("m",), {"position": position} if position else None)
+        row = Item("a", count=position + 1)
+        await views.write([Put(ITEM, [row]), Put(MARKS, [Mark("m", position + 1)])], [expect])
+        position = (await views.get(MARKS, [("m",)]))["m",].position  # it may have moved though the answer was lost
         assert (await views.get(ITEM, [("a",)]))[("a",)].count == position
     await cutting
     await killer.close()

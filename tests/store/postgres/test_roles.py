@@ -16,8 +16,9 @@ from refold.model.record import NewEvent
 from refold.store.open import check_url, open_store
 from refold.store.postgres import PostgresStore, migrate
 from refold.testing.postgres import PostgresServer
-from refold.view.api import table_of
+from refold.view.api import Put
 from refold.view.open import open_views
+from refold.view.table import table_of
 
 BLOCKS = re.findall(r"```sql\n(.*?)```", (Path(__file__).parents[3] / "docs" / "postgres.md").read_text(), re.DOTALL)
 
@@ -67,9 +68,9 @@ async def test_the_app_works_with_its_role(server: PostgresServer) -> None:
     done = await store.append([NewEvent("A", tags=("t:1",))], append_id="a")
     assert await store.append([NewEvent("A", tags=("t:1",))], append_id="a") == done == await store.appended("a")
     assert [event.position async for page in store.read() for event in page] == [done.last]
-    views, table = open_views(store), table_of(Item)
-    await views.open(table)
-    assert await views.advance("Item", before=0, after=1, table=table, rows=[Item("a", "x")])
+    views, table = open_views(store), table_of(Item, "Item", ["item_id"])
+    await views.create([table])
+    assert await views.write([Put(table, [Item("a", "x")])])
     report = await connect(server, "refold_report")
     assert await report.fetchval('SELECT name FROM refold_view."Item"') == "x"
     with pytest.raises(asyncpg.InsufficientPrivilegeError):

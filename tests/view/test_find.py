@@ -10,8 +10,9 @@ import pytest
 from msgspec import Struct
 
 from refold import Event, InvalidQuery, State, Tag, WiringError
-from refold.testing.view_contract import THING, Color, Noted, Part, Size
-from refold.view.api import Form, conditions_of, find_of, table_of
+from refold.testing.view.tools import THING, Color, Noted, Part, Size
+from refold.view.find import conditions_of, find_of
+from refold.view.table import Form, Searched, dated, table_of
 
 
 class Awkward(State):
@@ -27,7 +28,7 @@ class Awkward(State):
         return self
 
 
-AWKWARD = table_of(Awkward)
+AWKWARD = table_of(Awkward, "Awkward", ["key"])
 
 
 def test_columns_are_of_the_plainest_form() -> None:
@@ -155,7 +156,7 @@ class Bad(State):
 
 def test_a_field_that_no_row_can_hold_is_refused() -> None:
     with pytest.raises(WiringError, match=r"Bad\.value cannot be kept in a row"):
-        table_of(Bad)
+        table_of(Bad, "Bad", ["key"])
 
 
 class Late(Event):
@@ -172,7 +173,42 @@ class KeywordsOnly(State, kw_only=True):
 
 
 def test_rows_of_a_class_that_takes_names_only() -> None:
-    table = table_of(KeywordsOnly)
+    table = table_of(KeywordsOnly, "KeywordsOnly", ["key"])
     state = KeywordsOnly(key="a", serial=UUID(int=5), names={"b": 1, "a": 2})
     assert list(table.parse(table.dump(state)).names) == ["b", "a"]
     assert table.parse(table.dump(state)) == state
+
+
+class Marked(State):
+    key: Annotated[str, Tag("thing")]
+    size: Annotated[int, Searched()] = 0
+
+    def evolve(self, event: Noted) -> Self:
+        return self
+
+
+class Heavy(State):
+    key: Annotated[str, Tag("thing")]
+    text: Annotated[str, Searched(weight=5)] = ""
+
+    def evolve(self, event: Noted) -> Self:
+        return self
+
+
+class Ending(State):
+    key: Annotated[str, Tag("thing")]
+    valid_to: int = 0
+
+    def evolve(self, event: Noted) -> Self:
+        return self
+
+
+def test_only_texts_are_searched() -> None:
+    for cls, field in ((Marked, "size"), (Heavy, "text")):
+        with pytest.raises(WiringError, match=rf"{field} is Searched, so it must be a str, with a weight from 1 to 4"):
+            table_of(cls, cls.__name__, ["key"])
+
+
+def test_a_view_with_history_has_columns_of_its_own() -> None:
+    with pytest.raises(WiringError, match=r"Ending\.valid_to: a view with history has columns of its own"):
+        dated(table_of(Ending, "Ending", ["key"]))

@@ -1,0 +1,236 @@
+"""What operators see and do: how far everything is, what is parked, and which version of a projection is read."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+from msgspec import Struct
+
+from refold.errors import InvalidQuery
+from refold.model.query import Query
+from refold.runtime.books import PARKED, Action, Books, Checkpoint, Comparison, Parked, Skipped, Status, Version
+from refold.runtime.owner import Owner, shown
+from refold.runtime.rebuild import Progress, Rebuild, Recipe
+from refold.runtime.running import Running
+from refold.runtime.upkeep import Upkeep, comparison_of
+
+STALLED_SECONDS = 60.0
+"""How long a subscription that is behind may stand still until that is worth saying."""
+
+
+class Standing(Struct, frozen=True):
+    """How a projection, in one of its versions, or a process stands."""
+
+    name: str
+    kind: Literal["projection", "process"]
+    version: str
+    """Empty for a process."""
+    status: Status
+    position: int
+    head: int
+    events_behind: int
+    """Positions between its own and the head; not all of them need be events that it handles."""
+    seconds_behind: float
+    """How long ago the first event was recorded that it has not handled; 0 if it has handled all."""
+    owner: str
+    """Host and process that run it; empty if nobody does."""
+    parked: int
+    """How many events have failed and wait; those that wait behind them are not counted."""
+    oldest_parked_seconds: float
+    rate: float = 0.0
+    """While it is built: positions a second, since it was begun."""
+    seconds_left: float | None = None
+    trouble: str = ""
+    comparison: Comparison | None = None
+
+
+class Operations:
+    """The operator's side of an open app; see `App.operations`."""
+
+    def __init__(self, running: Running, recipe: Callable[[str], Recipe | None]) -> None:
+        self._running = running
+        self._recipe = recipe
+
+    async def standing(self) -> list[Standing]:
+        """Return how every projection, in each of its versions, and every process stands."""
+        head = await self._running.store.head()
+        kept = [
+            await self._standing(upkeep, version, head)
+            for upkeep in self._running.upkeeps.values()
+            for version in await upkeep.versions.all()
+        ]
+        return kept + [await self._of_process(name, head) for name in self._running.processes]
+
+    async def parked(self, name: str | None = None) -> list[Parked]:
+        """Return what is parked, of one projection or process or all, in the order of positions."""
+        return await self._running.parked(name)
+
+    async def retry(self, *parked: Parked, actor: str = "") -> list[Parked]:
+        """Try parked events again, all of them if none is named; return those that still wait."""
+        wanted = parked or tuple(each for each in await self.parked() if each.error)
+        for each in wanted:
+            await self._mend(each, "retry", "", actor)
+        return await self.parked()
+
+    async def skip(self, parked: Parked, *, reason: str, actor: str = "") -> None:
+        """Leave a parked event out for good; who, when and why is kept."""
+        if not reason.strip():
+            raise InvalidQuery("an event is skipped for a reason: say which")
+        await self._mend(parked, "skip", reason, actor)
+
+    async def skipped(self) -> list[Skipped]:
+        """Return what was skipped, when, by whom and why."""
+        return await self._running.skipped()
+
+    async def versions(self, projection: str) -> list[Version]:
+        """Return the versions of a projection."""
+        return await self._upkeep(projection).versions.all()
+
+    async def rebuild(
+        self,
+        projection: str,
+        *,
+        workers: int = 1,
+        hold: bool = False,
+        tell: Callable[[Progress], None] = lambda _: None,
+    ) -> Version:
+        """Build a projection anew beside the version that is read, compare them, and switch; return the new version.
+
+        With more than one worker its keys are shared among processes. With `hold` it is not switched to, until
+        `switch` is called. One that was interrupted goes on where it was. `tell` is called with the progress.
+        """
+        if workers < 1:
+            raise InvalidQuery(f"{workers} workers: at least one is needed")
+        upkeep, owner = self._upkeep(projection), Owner()
+        rebuild = Rebuild(upkeep.definition, upkeep.versions, self._running.store, owner)
+        try:
+            async with upkeep.aside():
+                return await rebuild.run(workers, self._recipe(projection), hold=hold, tell=tell)
+        finally:
+            owner.close()
+
+    async def compare(self, projection: str, version: str | None = None) -> Comparison:
+        """Compare a version, the newest that is not read if none is named, with the one that is read."""
+        upkeep = self._upkeep(projection)
+        active = await upkeep.versions.active()
+        if active is None:
+            raise InvalidQuery(f"no version of {projection} is read yet")
+        other = _named(await upkeep.versions.all(), version, not_active=True)
+        old, new = (active, other) if other.status == "building" else (other, active)
+        return await comparison_of(upkeep.versions, self._running.store, old, new)
+
+    async def switch(self, projection: str, version: str | None = None) -> Version:
+        """Let a version be the one that is read, the newest if none is named; return it."""
+        upkeep = self._upkeep(projection)
+        wanted = _named(await upkeep.versions.all(), version, not_active=True)
+        if not await upkeep.versions.switch(wanted):
+            raise InvalidQuery(f"{projection} was changed by somebody else at the same time; look, and try again")
+        return wanted
+
+    async def rollback(self, projection: str) -> Version:
+        """Let the version that was read before be read again, at once; return it."""
+        return await self._upkeep(projection).versions.rollback()
+
+    async def drop(self, projection: str, version: str) -> None:
+        """Remove a version that is not read."""
+        upkeep = self._upkeep(projection)
+        await upkeep.versions.drop(_named(await upkeep.versions.all(), version, not_active=False))
+
+    async def _mend(self, parked: Parked, action: Action, reason: str, actor: str) -> None:
+        await self._running.mend(parked, action, reason, actor)
+
+    def _upkeep(self, projection: str) -> Upkeep:
+        found = self._running.upkeeps.get(projection)
+        if found is None:
+            names = ", ".join(self._running.upkeeps) or "none"
+            raise InvalidQuery(f"there is no projection {projection!r}; there is {names}")
+        return found
+
+    async def _standing(self, upkeep: Upkeep, version: Version, head: int) -> Standing:
+        books, names = upkeep.versions.books, version.subscriptions()
+        found = await books.checkpoints(names)
+        checkpoints = [found.get(name) or Checkpoint(name) for name in names]
+        live = [upkeep.subscriptions[name].position for name in names if name in upkeep.subscriptions]
+        position = min(live if len(live) == len(names) else [each.position for each in checkpoints])
+        started = version.started_at or datetime.now(UTC)
+        rate = position / max((datetime.now(UTC) - started).total_seconds(), 0.001)
+        building = version.status == "building"
+        count, oldest = await _parked(books, names)
+        behind = await self._seconds_behind(upkeep.definition.query, position, head)
+        return Standing(
+            name=version.projection,
+            kind="projection",
+            version=version.version,
+            status=version.status,
+            position=position,
+            head=head,
+            events_behind=max(head - position, 0),
+            seconds_behind=behind,
+            owner=", ".join(dict.fromkeys(shown(each.owner) for each in checkpoints if each.owner)),
+            parked=count,
+            oldest_parked_seconds=oldest,
+            rate=rate if building else 0.0,
+            seconds_left=max(head - position, 0) / rate if building and rate else None,
+            trouble=_trouble(checkpoints, behind),
+            comparison=version.comparison,
+        )
+
+    async def _of_process(self, name: str, head: int) -> Standing:
+        books, reaction = self._running.books[0], self._running.reactions.get(name)
+        checkpoint = await books.checkpoint(name) or Checkpoint(name)
+        position = max(reaction.position if reaction else 0, checkpoint.position)
+        count, oldest = await _parked(books, [name])
+        behind = await self._seconds_behind(self._running.processes[name].query, position, head)
+        return Standing(
+            name=name,
+            kind="process",
+            version="",
+            status="active",
+            position=position,
+            head=head,
+            events_behind=max(head - position, 0),
+            seconds_behind=behind,
+            owner=shown(checkpoint.owner),
+            parked=count,
+            oldest_parked_seconds=oldest,
+            trouble=_trouble([checkpoint], behind),
+        )
+
+    async def _seconds_behind(self, query: Query, position: int, head: int) -> float:
+        """Return the age of the first event that was not handled."""
+        if position >= head:
+            return 0.0
+        async for page in self._running.store.read(query, after=position, limit=1):
+            for stored in page:
+                return max((datetime.now(UTC) - stored.recorded_at).total_seconds(), 0.0)
+        return 0.0
+
+
+async def _parked(books: Books, subscriptions: Sequence[str]) -> tuple[int, float]:
+    """Return how many events have failed and wait, and for how many seconds the oldest of them has."""
+    rows: list[Parked] = await books.find(PARKED, {"subscription__in": list(subscriptions), "error__ne": ""})
+    if not rows:
+        return 0, 0.0
+    return len(rows), (datetime.now(UTC) - min(row.parked_at for row in rows)).total_seconds()
+
+
+def _trouble(checkpoints: Sequence[Checkpoint], seconds_behind: float) -> str:
+    for each in checkpoints:
+        if each.trouble:
+            return each.trouble
+        if seconds_behind > STALLED_SECONDS and not each.owner:
+            return f"nobody runs it: start the app, or `refold run`; it stands at position {each.position}"
+        stands = (datetime.now(UTC) - each.moved_at).total_seconds() if each.moved_at else 0.0
+        if seconds_behind > STALLED_SECONDS and stands > STALLED_SECONDS:
+            return f"no progress for {stands:.0f} s, after position {each.position}"
+    return ""
+
+
+def _named(versions: Sequence[Version], version: str | None, *, not_active: bool) -> Version:
+    wanted = [row for row in versions if not (not_active and row.status == "active")]
+    if version is not None:
+        wanted = [row for row in versions if row.version == version]
+    if not wanted:
+        there = ", ".join(f"{row.version} ({row.status})" for row in versions) or "none"
+        raise InvalidQuery(f"there is no such version{f' {version}' if version else ''}; there is {there}")
+    return max(wanted, key=lambda row: row.started_at or datetime.min.replace(tzinfo=UTC))

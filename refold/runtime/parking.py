@@ -1,0 +1,185 @@
+"""Parking: an event that fails waits, and with it all later ones of its keys, in their order; all others go on.
+
+Nothing is skipped unless somebody says so, with a reason, which is kept. What waits is tried again by itself a few
+times, each time later, and then when somebody asks.
+"""
+
+import logging
+import traceback
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from refold.errors import Conflict, RefoldError, StoreError, SubscriptionFailed
+from refold.model.record import StoredEvent
+from refold.runtime.books import PARKED, SKIPPED, Books, Parked, Request, Skipped, parked_at
+from refold.store.api import Store
+from refold.view.api import Delete, Put, Write
+
+MOST = 10_000
+"""How many events of one subscription may wait: if more do, something else is wrong than an event."""
+RETRIES = (1.0, 5.0, 30.0, 120.0)
+"""Seconds until the next try, after each that failed; after the last one somebody has to ask."""
+TRACEBACK_CHARS = 20_000
+STATE_CHARS = 20_000
+
+logger = logging.getLogger("refold.subscription")
+
+
+class Parking:
+    """What waits of one subscription."""
+
+    def __init__(self, subscription: str, books: Books) -> None:
+        self._subscription = subscription
+        self._books = books
+        self._keys: Counter[str] = Counter()
+        self._new: list[Parked] = []
+        self._due: datetime | None = None
+        self._count = 0
+
+    async def load(self) -> None:
+        """Learn what waits."""
+        self._new = []
+        rows: list[Parked] = await self._books.find(PARKED, {"subscription": self._subscription})
+        self._learn(rows)
+
+    def __bool__(self) -> bool:
+        """Tell whether anything waits."""
+        return bool(self._keys)
+
+    def holds(self, keys: Sequence[str]) -> bool:
+        """Tell whether an event of these keys has to wait."""
+        return any(key in self._keys for key in keys)
+
+    def wait(self, stored: StoredEvent, keys: Sequence[str]) -> None:
+        """Let an event wait behind others."""
+        self._add(parked_at(stored, self._subscription, keys))
+
+    def fail(self, stored: StoredEvent, keys: Sequence[str], error: BaseException, state: object = None) -> None:
+        """Let an event wait that has failed."""
+        # The traceback is kept with the event, where it can be looked at; here one line for each is enough.
+        logger.error("%s parks position %s (%s): %s", self._subscription, stored.position, stored.type, said(error))
+        self._add(failed(parked_at(stored, self._subscription, keys), error, state))
+
+    def take(self) -> list[Write]:
+        """Return what is to be written of the events that have come to wait."""
+        new, self._new = self._new, []
+        return [Put(PARKED, new)] if new else []
+
+    @property
+    def due(self) -> datetime | None:
+        """When the next of those that wait is to be tried again by itself."""
+        return self._due
+
+    async def retry(
+        self,
+        store: Store,
+        requests: Sequence[Request],
+        again: Callable[[StoredEvent, Parked], Coroutine[Any, Any, Sequence[Write]]],
+        save: Callable[[Sequence[Write]], Coroutine[Any, Any, None]],
+    ) -> None:
+        """Try again what is due or asked for, in order; what waits behind an event that succeeds follows it."""
+        now = datetime.now(UTC)
+        left: list[Parked] = []
+        held: set[str] = set()
+        rows: list[Parked] = await self._books.find(PARKED, {"subscription": self._subscription})
+        for row in rows:
+            asked = next((each for each in requests if _means(each, row)), None)
+            if asked is not None and asked.action == "skip":
+                await save([Delete(PARKED, [PARKED.key_of(row)]), Put(SKIPPED, [_skipped(row, asked)])])
+                continue
+            waits = bool(row.error) and asked is None and (row.retry_at is None or row.retry_at > now)
+            if waits or not held.isdisjoint(row.keys):
+                held.update(row.keys)
+                left.append(row)
+                continue
+            try:
+                writes = await again(await self._read(store, row.position), row)
+            except (StoreError, Conflict):
+                raise
+            except Exception as error:
+                row = failed(row, error, None)
+                held.update(row.keys)
+                left.append(row)
+                await save([Put(PARKED, [row])])
+            else:
+                await save([*writes, Delete(PARKED, [PARKED.key_of(row)])])
+        self._learn(left)
+
+    async def _read(self, store: Store, position: int) -> StoredEvent:
+        async for page in store.read(after=position - 1, upto=position):
+            for stored in page:
+                return stored
+        raise SubscriptionFailed(f"the log has no event at position {position} any more", position=position)
+
+    def _learn(self, rows: Sequence[Parked]) -> None:
+        self._keys = Counter(key for row in rows for key in row.keys)
+        self._due = min((row.retry_at for row in rows if row.retry_at), default=None)
+        self._count = len(rows)
+
+    def _add(self, row: Parked) -> None:
+        if self._count >= MOST:
+            raise SubscriptionFailed(
+                f"{self._subscription} stopped before position {row.position}: {MOST:,} events are parked, so that "
+                f"not only they are wrong. The last one: {row.error or 'waits behind others'}",
+                subscription=self._subscription,
+                position=row.position,
+            )
+        self._count += 1
+        self._new.append(row)
+        self._keys.update(row.keys)
+        if row.retry_at and (self._due is None or row.retry_at < self._due):
+            self._due = row.retry_at
+
+
+def failed(row: Parked, error: BaseException, state: object) -> Parked:
+    """Return a parked event after one more try that failed."""
+    pause = RETRIES[row.attempts] if row.attempts < len(RETRIES) else None
+    return replace(
+        row,
+        error=said(error),
+        traceback=_clean("".join(traceback.format_exception(error)))[-TRACEBACK_CHARS:],
+        state=row.state if state is None else _shown(state),
+        attempts=row.attempts + 1,
+        retry_at=None if pause is None else datetime.now(UTC) + timedelta(seconds=pause),
+    )
+
+
+def said(error: BaseException) -> str:
+    """Return what an error says, for people."""
+    return _clean((str(error) if isinstance(error, RefoldError) else "") or repr(error)).rstrip(".")
+
+
+def _means(request: Request, row: Parked) -> bool:
+    if request.action not in ("retry", "skip"):
+        return False
+    return (not request.position or request.position == row.position) and (not request.key or request.key == row.key)
+
+
+def _skipped(row: Parked, asked: Request) -> Skipped:
+    return Skipped(
+        row.subscription,
+        row.position,
+        row.key,
+        row.type,
+        asked.reason,
+        asked.actor,
+        datetime.now(UTC),
+        row.error,
+    )
+
+
+def _shown(state: object) -> str:
+    try:
+        return _clean(msgspec.json.encode(state).decode())[:STATE_CHARS]
+    except (TypeError, ValueError, RecursionError):
+        return _clean(repr(state))[:STATE_CHARS]
+
+
+def _clean(text: str) -> str:
+    """Return a text that every database can keep."""
+    return text.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")

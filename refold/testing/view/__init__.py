@@ -1,0 +1,1 @@
+"""The rules of kept rows, by what they are about."""

@@ -1,0 +1,104 @@
+"""Searching for words, the same in every database: texts become words here, and only words are indexed.
+
+A word is a run of letters and digits, without accents and in lower case. A search is words that must all be there;
+`tea*` is the beginning of one, `"green tea"` are words that follow one another. Nothing else has a meaning.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from refold.errors import InvalidQuery
+from refold.view.api import Hit
+from refold.view.table import Table
+
+MAX_TERMS = 32
+MAX_CHARS = 1_000
+MAX_WORDS = 4_000
+"""How many words of a field can be found."""
+MAX_WORD_CHARS = 100
+"""How much of a word counts."""
+WORD = re.compile(r"[^\W_]+")
+TERM = re.compile(r'"([^"]*)"(\*?)|([^\s"]+)')
+
+
+class Term(Struct, frozen=True):
+    """Words that follow one another; the last one may be the beginning of a word only."""
+
+    words: tuple[str, ...]
+    prefix: bool = False
+
+    def within(self, words: Sequence[str]) -> int:
+        """Count how often this stands in a text."""
+        size = len(self.words)
+        return sum(self._at(words[start : start + size]) for start in range(len(words) - size + 1))
+
+    def _at(self, words: Sequence[str]) -> bool:
+        *first, last = self.words
+        *others, end = words
+        return first == others and (end.startswith(last) if self.prefix else end == last)
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text."""
+    return [word[:MAX_WORD_CHARS] for word in WORD.findall(folded(text))[:MAX_WORDS]]
+
+
+def folded(text: str) -> str:
+    """Return a text without accents, in lower case."""
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(each for each in plain if not unicodedata.combining(each))
+
+
+def terms_of(table: Table, text: str) -> list[Term]:
+    """Read what a user searches for; raise `InvalidQuery` if the table has nothing to search in."""
+    if not table.searched:
+        raise InvalidQuery(
+            f"{table.name} has no field to search in: mark one, as in `name: Annotated[str, Searched()] = ''`"
+        )
+    if len(text) > MAX_CHARS:
+        raise InvalidQuery(f"a search of {len(text):,} characters; the limit is {MAX_CHARS:,}")
+    terms: list[Term] = []
+    for quoted, star, plain in TERM.findall(text):
+        if words := words_of(quoted or plain):
+            terms.append(Term(tuple(words), prefix=bool(star) or plain.endswith("*")))
+    if len(terms) > MAX_TERMS:
+        raise InvalidQuery(f"a search for {len(terms)} words; the limit is {MAX_TERMS}")
+    return terms
+
+
+def matching(table: Table, rows: Sequence[object], text: str) -> list[Hit]:
+    """Return the rows that hold all the words, the best first: the search in its plainest form."""
+    terms = terms_of(table, text)
+    hits: list[Hit] = []
+    for row in rows:
+        texts = [(column.weight, words_of(text)) for column, text in table.texts(row)]
+        counts = [sum(weight * term.within(words) for weight, words in texts) for term in terms]
+        if counts and all(counts):
+            hits.append(Hit(row, float(sum(counts))))
+    return sorted(hits, key=lambda hit: -hit.score)
+
+
+def highlighted(table: Table, row: object, text: str) -> dict[str, list[tuple[str, bool]]]:
+    """Return each searched field's text in pieces, with whether they were searched for."""
+    terms = terms_of(table, text)
+    return {column.name: _pieces(text, terms) for column, text in table.texts(row)}
+
+
+def _pieces(text: str, terms: Sequence[Term]) -> list[tuple[str, bool]]:
+    found = list(WORD.finditer(text))
+    words = ["".join(words_of(each.group())) for each in found]
+    marked: set[int] = set()
+    for term in terms:
+        size = len(term.words)
+        for start in range(len(words) - size + 1):
+            if term.within(words[start : start + size]):
+                marked.update(range(start, start + size))
+    pieces: list[tuple[str, bool]] = []
+    end = 0
+    for index in sorted(marked):
+        pieces += [(text[end : found[index].start()], False), (found[index].group(), True)]
+        end = found[index].end()
+    return [piece for piece in (*pieces, (text[end:], False)) if piece[0]]

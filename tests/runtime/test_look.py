@@ -1,0 +1,144 @@
+"""Looking at views: searching, watching, and views in a database of their own."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import pytest
+
+from refold import App, Change, Event, InvalidQuery, Searched, State, Tag, kept
+from tests.conftest import Log
+from tests.runtime.clicks import Busy, BusyPages, Clicked, Clicks, Failing, clicks
+
+Sku = Annotated[str, Tag("product")]
+
+
+class Listed(Event):
+    sku: Sku
+    name: str
+    price: int = 0
+
+
+class Product(State):
+    sku: Sku
+    name: Annotated[str, Searched(weight=2)] = ""
+    price: int = 0
+
+    def evolve(self, event: Listed) -> Self:
+        return self.replace(name=event.name, price=event.price)
+
+
+@pytest.mark.parametrize("history", [False, True])
+async def test_a_search_shows_what_was_found_where(log: Log, history: bool) -> None:
+    async with App(log, events=Listed, projections=[kept(Product, history=history)]) as app:
+        at = await app.record(Listed("1", "Green tea", 5), Listed("2", "Café crème", 3), Listed("1", "Green Teapot", 9))
+        view = app.view(Product)
+        [found] = await view.search("tea*", at_least=at)
+        assert found.row == Product("1", "Green Teapot", 9)
+        assert found.highlights == {"name": [("Green ", False), ("Teapot", True)]}
+        assert [each.row.sku for each in await view.search("CREME cafe")] == ["2"]
+        assert await view.search("tea* green", where={"price__lt": 9}) == []
+        assert await view.search("green tea") == [], "it is no tea any more"
+        with pytest.raises(InvalidQuery, match="Product has no field 'size'"):
+            await view.search("tea", where={"size": 1})
+
+
+async def watched(view: Any, count: int, **options: Any) -> list[Change[Any]]:
+    found: list[Change[Any]] = []
+    async for change in view.watch(**options):
+        found.append(change)
+        if len(found) == count:
+            break
+    return found
+
+
+async def test_watching_gives_the_rows_that_change(log: Log) -> None:
+    async with clicks(log) as app:
+        await app.record(Clicked("before"))
+        watching = asyncio.create_task(watched(app.view(Clicks), 3))
+        busy = asyncio.create_task(watched(app.view(Clicks), 1, where={"clicks__ge": 5}))
+        await asyncio.sleep(0.01)
+        for page, times in (("a", 1), ("b", 2), ("a", 4)):
+            await app.wait(await app.record(Clicked(page, times)))
+            await asyncio.sleep(0.01)
+        assert await watching == [
+            Change(2, ("a",), Clicks("a", 1)),
+            Change(3, ("b",), Clicks("b", 2)),
+            Change(4, ("a",), Clicks("a", 5)),
+        ]
+        assert await busy == [Change(4, ("a",), Clicks("a", 5))]
+        again = await watched(app.view(Clicks), 2, after=2)
+        assert [change.key for change in again] == [("b",), ("a",)], "from a position on, nothing is missed"
+
+
+async def test_a_projection_with_tables_says_that_something_has_changed(log: Log) -> None:
+    async with clicks(log, BusyPages) as app:
+        watching = asyncio.create_task(watched(app.view(Busy), 1))
+        await asyncio.sleep(0.01)
+        at = await app.record(Clicked("a", 3))
+        assert await watching == [Change(at, (), None)]
+        assert await app.view(Busy).get("a") == Busy("a", 3), "it is there when it is said"
+
+
+async def test_a_change_is_seen_in_an_app_that_keeps_nothing_up(log: Log) -> None:
+    async with clicks(log) as app:
+        await app.settle()
+        async with clicks(log).passive() as other:
+            watching = asyncio.create_task(watched(other.view(Clicks), 1))
+            await asyncio.sleep(0.05)
+            await app.record(Clicked("a"))
+            assert await watching == [Change(1, ("a",), Clicks("a", 1))]
+
+
+async def test_a_view_in_a_database_of_its_own(tmp_path: Path) -> None:
+    log, other = f"sqlite:///{tmp_path}/log.db", f"sqlite:///{tmp_path}/views.db"
+    projections = [kept(Clicks, database=other), BusyPages]
+    for times in range(1, 4):
+        async with clicks(log, *projections) as app:
+            at = await app.record(Clicked("a"), Failing("b"))
+            assert await app.view(Clicks).get("a", at_least=at) == Clicks("a", times)
+            assert await app.view(Busy).get("a", at_least=at) == Busy("a", times)
+            await app.settle()
+            assert {each.name for each in await app.operations.standing()} == {"Clicks", "BusyPages"}
+    async with clicks(other) as app:
+        assert await app.head() == 0, "its checkpoint and rows are there, and no events"
+
+
+WORKER = """
+import asyncio, sys
+from refold import kept
+from tests.runtime.clicks import Clicked, Clicks, clicks
+
+async def main(url):
+    async with clicks(url, kept(Clicks, parts=4)) as app:
+        print("up", flush=True)
+        sys.stdin.readline()
+        for number in range(50):
+            await app.record(Clicked(f"p-{number % 9}"))
+        await app.settle()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_parts_are_shared_by_processes(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/log.db"
+    workers = [
+        subprocess.Popen([sys.executable, "-c", WORKER, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for worker in workers:
+        assert worker.stdout
+        assert worker.stdout.readline() == "up\n"
+    for worker in workers:
+        assert worker.stdin
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    for worker in workers:
+        worker.communicate(timeout=30)
+        assert worker.returncode == 0
+    async with clicks(url, kept(Clicks, parts=4)) as app:
+        await app.settle()
+        assert sum(row.clicks for row in await app.view(Clicks).find()) == 100

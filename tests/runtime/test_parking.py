@@ -1,0 +1,153 @@
+"""Parking: an event that fails holds up its key and nothing else, and nothing is skipped without a word."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from refold import InvalidQuery, SubscriptionFailed, kept
+from refold.runtime import parking
+from refold.runtime.books import Parked
+from tests.conftest import Log
+from tests.runtime.clicks import BROKEN, Busy, BusyPages, Clicked, Clicks, Failing, Tally, clicks
+
+
+@pytest.fixture(autouse=True)
+def broken() -> Iterator[set[str]]:
+    BROKEN.add("a")
+    yield BROKEN
+    BROKEN.clear()
+
+
+async def test_a_failing_event_parks_its_key_and_no_other(log: Log, broken: set[str]) -> None:
+    async with clicks(log) as app:
+        at = await app.record(Clicked("a"), Failing("a", 10), Clicked("b"), Clicked("a", 100), Failing("b"))
+        await app.wait(at)
+        assert await app.view(Clicks).find() == [Clicks("a", 1), Clicks("b", 2)]
+        first, behind = await app.operations.parked()
+        assert (first.position, first.type, first.keys, first.attempts) == (2, "Failing", ("page:a",), 1)
+        assert "ValueError('a is broken')" in first.error
+        assert 'raise ValueError(f"{self.page} is broken")' in first.traceback
+        assert first.state == '{"page":"a","clicks":1}'
+        assert (behind.position, behind.error, behind.retry_at) == (4, "", None)
+        [standing] = await app.operations.standing()
+        assert (standing.parked, standing.events_behind) == (1, 0)
+        assert standing.oldest_parked_seconds >= 0
+        broken.clear()
+        assert await app.operations.retry() == []
+        assert await app.view(Clicks).get("a") == Clicks("a", 111), "in order, those behind it as well"
+        await app.settle()
+
+
+async def test_what_is_parked_stays_so_when_the_app_opens_again(log: Log, broken: set[str]) -> None:
+    async with clicks(log) as app:
+        await app.record(Failing("a"), Clicked("b"))
+        await app.settle(parked=True)
+    async with clicks(log) as app:
+        at = await app.record(Clicked("a", 5), Clicked("b"))
+        await app.wait(at)
+        assert await app.view(Clicks).find() == [Clicks("b", 2)]
+        assert [each.position for each in await app.operations.parked()] == [1, 3]
+        with pytest.raises(SubscriptionFailed, match=r"has parked position 1 \(Failing\): .* In all, 1 have failed"):
+            await app.settle()
+        broken.clear()
+        await app.operations.retry()
+        assert await app.view(Clicks).get("a") == Clicks("a", 6)
+
+
+async def test_it_is_tried_again_by_itself(log: Log, broken: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parking, "RETRIES", (0.01, 0.01, 0.01))
+    async with clicks(log) as app:
+        await app.wait(await app.record(Failing("a"), Clicked("a")))
+        while (await app.operations.parked())[0].attempts < 4:
+            await asyncio.sleep(0.01)
+        assert (await app.operations.parked())[0].retry_at is None, "now somebody has to ask"
+        broken.clear()
+        await asyncio.sleep(0.05)
+        assert len(await app.operations.parked()) == 2
+        await app.operations.retry()
+        assert await app.view(Clicks).get("a") == Clicks("a", 2)
+        broken.add("a")
+        await app.wait(await app.record(Failing("a")))
+        broken.clear()
+        while await app.operations.parked():
+            await asyncio.sleep(0.01)
+        assert await app.view(Clicks).get("a") == Clicks("a", 3)
+
+
+async def test_a_retry_that_fails_leaves_all_in_order(log: Log) -> None:
+    async with clicks(log) as app:
+        await app.wait(await app.record(Failing("a"), Clicked("a")))
+        left = await app.operations.retry()
+        assert [(each.position, each.attempts) for each in left] == [(1, 2), (2, 0)]
+        left = await app.operations.retry(left[1])
+        assert [each.position for each in left] == [1, 2], "what waits behind another cannot go first"
+
+
+async def test_skipping_needs_a_reason_which_is_kept(log: Log) -> None:
+    async with clicks(log) as app:
+        await app.wait(await app.record(Failing("a", 10), Clicked("a", 100), Failing("a")))
+        [first, *_] = await app.operations.parked()
+        with pytest.raises(InvalidQuery, match="say which"):
+            await app.operations.skip(first, reason=" ")
+        await app.operations.skip(first, reason="sent twice", actor="ann@shop")
+        assert await app.view(Clicks).get("a") == Clicks("a", 100)
+        [skipped] = await app.operations.skipped()
+        assert (skipped.position, skipped.reason, skipped.actor) == (1, "sent twice", "ann@shop")
+        assert datetime.now(UTC) - skipped.skipped_at < timedelta(minutes=1)
+        assert [each.position for each in await app.operations.parked()] == [3]
+        with pytest.raises(InvalidQuery, match="nothing is parked at position 1"):
+            await app.operations.skip(first, reason="again")
+
+
+async def test_another_process_asks_the_owner(log: Log, broken: set[str]) -> None:
+    async with clicks(log) as app, clicks(log).passive() as other:
+        await app.wait(await app.record(Failing("a")))
+        broken.clear()
+        assert await other.operations.retry() == []
+        assert await app.view(Clicks).get("a") == Clicks("a", 1)
+        broken.add("a")
+        await app.wait(await app.record(Failing("a")))
+    async with clicks(log).passive() as other:
+        with pytest.raises(InvalidQuery, match=r"nobody runs Clicks@\w+: start the app"):
+            await other.operations.retry()
+
+
+async def test_too_many_stop_it(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parking, "MOST", 5)
+    async with clicks(log) as app:
+        await app.record(*[Failing("a")] * 6)
+        with pytest.raises(SubscriptionFailed, match="stopped before position 6: 5 events are parked"):
+            await app.settle(parked=True)
+        assert await app.operations.parked() == [], "nothing of a batch that was not finished"
+
+
+async def test_with_history_a_parked_key_goes_on_where_it_was(log: Log, broken: set[str]) -> None:
+    async with clicks(log, kept(Clicks, history=True)) as app:
+        await app.wait(await app.record(Clicked("a"), Failing("a", 10), Clicked("b"), Clicked("a", 100)))
+        broken.clear()
+        await app.operations.retry()
+        found = [await app.view(Clicks).get("a", as_of=position) for position in range(5)]
+        assert found == [None, Clicks("a", 1), Clicks("a", 11), Clicks("a", 11), Clicks("a", 111)]
+
+
+async def test_a_projection_with_tables_undoes_what_a_failing_event_has_done(log: Log, broken: set[str]) -> None:
+    async with clicks(log, BusyPages) as app:
+        events: list[Any] = [Clicked("a", 3), Failing("a"), Clicked("b", 4), Clicked("a", 5)]
+        await app.wait(await app.record(*events))
+        assert await app.view(Busy).find() == [Busy("a", 3), Busy("b", 4)]
+        assert await app.view(Tally).get("busy") == Tally("busy", 2)
+        broken.clear()
+        await app.operations.retry()
+        assert await app.view(Busy).find() == [Busy("a", 9), Busy("b", 4)]
+
+
+def test_what_cannot_be_written_of_an_error_is_left_out() -> None:
+    now = datetime.now(UTC)
+    row = Parked("s", 1, '["a:1"]', "E", now, now)
+    failed = parking.failed(row, ValueError("\0 \ud800" + "x" * 50_000), object())
+    assert "\0" not in failed.error
+    assert len(failed.traceback) <= parking.TRACEBACK_CHARS
+    failed.error.encode()
