@@ -8,6 +8,9 @@ import click
 import refold
 from refold.cli.app import check, state
 from refold.cli.log import log
+from refold.cli.parked import parked
+from refold.cli.projection import projection
+from refold.cli.run import run
 from refold.cli.store import store
 from refold.errors import RefoldError, WiringError
 
@@ -41,6 +44,9 @@ def main() -> None:
       refold log read --tag order:o-1 --json | jq .data
       refold state shop.main:app Order o-1 --as-of 2026-03-01
       refold check shop.main:app
+      refold run shop.main:app
+      refold projection list shop.main:app
+      refold parked list shop.main:app
     """
 
 
@@ -48,3 +54,6 @@ main.add_command(log)
 main.add_command(state)
 main.add_command(store)
 main.add_command(check)
+main.add_command(run)
+main.add_command(projection)
+main.add_command(parked)

@@ -152,14 +152,25 @@ def as_object(event: StoredEvent) -> dict[str, Any]:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Generator[Callable[[int], None]]:
-    """Show a bar with rate and time left on stderr, if that is a terminal; yields what moves it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def progress(what: str, total: int) -> Generator[Callable[..., None]]:
+    """Show a bar with rate and time left on stderr, if that is a terminal.
+
+    Yields what moves it: `move(done)`, or `move(done, total, what)`.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TaskProgressColumn(show_speed=True),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
@@ -167,7 +178,11 @@ def progress(what: str, total: int) -> Generator[Callable[[int], None]]:
     )
     with bar:
         task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
+
+        def move(done: int, total: int | None = None, what: str | None = None) -> None:
+            bar.update(task, completed=done, total=total, description=what)
+
+        yield move
 
 
 def _time(moment: datetime) -> str:

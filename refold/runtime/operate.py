@@ -1,6 +1,6 @@
 """What operators see and do: how far everything is, what is parked, and which version of a projection is read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from refold.errors import InvalidQuery
 from refold.model.query import Query
+from refold.model.record import StoredEvent
 from refold.runtime.books import PARKED, Action, Books, Checkpoint, Comparison, Parked, Skipped, Status, Version
 from refold.runtime.owner import Owner, shown
 from refold.runtime.rebuild import Progress, Rebuild, Recipe
@@ -77,6 +78,12 @@ class Operations:
         if not reason.strip():
             raise InvalidQuery("an event is skipped for a reason: say which")
         await self._mend(parked, "skip", reason, actor)
+
+    async def events(self, *, after: int = 0, upto: int | None = None) -> AsyncIterator[StoredEvent]:
+        """Go through events as they are stored, whether this program can read them or not."""
+        async for page in self._running.store.read(after=after, upto=upto):
+            for stored in page:
+                yield stored
 
     async def skipped(self) -> list[Skipped]:
         """Return what was skipped, when, by whom and why."""

@@ -265,7 +265,9 @@ async def _build_part(recipe: Recipe, name: str, part: int, parts: int) -> None:
     books, owner = Books(views), Owner()
     try:
         versions = Versions(definition, books)
-        [version] = [row for row in await versions.all() if row.version == name]
+        version = next((row for row in await versions.all() if row.version == name), None)
+        if version is None or version.parts != parts:  # dropped, or put together: somebody was faster
+            return
         worker = definition.worker(views, name, part, parts)
         subscription = Subscription(version.subscriptions()[part], worker, store, books, owner, until=version.target)
         await subscription.start()

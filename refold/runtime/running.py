@@ -117,6 +117,10 @@ class Running:
     async def mend(self, parked: Parked, action: Action, reason: str = "", actor: str = "") -> None:
         """Have the owner of a subscription try a parked event again, or skip it; do so here if it has no owner."""
         books = await self._books_of(parked)
+        if books is None:
+            if action == "retry":  # it has gone well meanwhile
+                return
+            raise InvalidQuery(f"nothing is parked at position {parked.position} of {parked.subscription}")
         request = Request(parked.subscription, action, parked.position, parked.key, reason, actor)
         await books.write(Put(REQUESTS, [request]))
         subscription = next((each for each in self.subscriptions() if each.name == parked.subscription), None)
@@ -139,11 +143,11 @@ class Running:
         """Return all versions of all projections."""
         return [row for books in self.books for row in await books.versions()]
 
-    async def _books_of(self, parked: Parked) -> Books:
+    async def _books_of(self, parked: Parked) -> Books | None:
         for books in self.books:
             if await books.views.get(PARKED, [PARKED.key_of(parked)]):
                 return books
-        raise InvalidQuery(f"nothing is parked at position {parked.position} of {parked.subscription}")
+        return None
 
     async def _look_on(self) -> None:
         while True:

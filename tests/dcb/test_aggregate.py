@@ -24,7 +24,10 @@ async def test_an_aggregate_is_saved_and_loaded(store: MemoryStore, courses: Cou
     await courses.save(course)
     assert (await courses.load("c1")).capacity == 15
     stored = [each async for page in store.read(Query.of(tags=["course:c1"])) for each in page]
-    assert [event for each in stored for event in SCHEMA.decode(each)] == [CourseDefined("c1", 10), CourseCapacityChanged("c1", 15)]
+    assert [event for each in stored for event in SCHEMA.decode(each)] == [
+        CourseDefined("c1", 10),
+        CourseCapacityChanged("c1", 15),
+    ]
     assert stored[0].position == 1
 
 

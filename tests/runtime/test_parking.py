@@ -11,17 +11,17 @@ from refold import InvalidQuery, SubscriptionFailed, kept
 from refold.runtime import parking
 from refold.runtime.books import Parked
 from tests.conftest import Log
-from tests.runtime.clicks import BROKEN, Busy, BusyPages, Clicked, Clicks, Failing, Tally, clicks
+from tests.runtime.clicks import BROKEN, Broken, Busy, BusyPages, Clicked, Clicks, Failing, Tally, clicks
 
 
 @pytest.fixture(autouse=True)
-def broken() -> Iterator[set[str]]:
+def broken() -> Iterator[Broken]:
     BROKEN.add("a")
     yield BROKEN
     BROKEN.clear()
 
 
-async def test_a_failing_event_parks_its_key_and_no_other(log: Log, broken: set[str]) -> None:
+async def test_a_failing_event_parks_its_key_and_no_other(log: Log, broken: Broken) -> None:
     async with clicks(log) as app:
         at = await app.record(Clicked("a"), Failing("a", 10), Clicked("b"), Clicked("a", 100), Failing("b"))
         await app.wait(at)
@@ -41,7 +41,7 @@ async def test_a_failing_event_parks_its_key_and_no_other(log: Log, broken: set[
         await app.settle()
 
 
-async def test_what_is_parked_stays_so_when_the_app_opens_again(log: Log, broken: set[str]) -> None:
+async def test_what_is_parked_stays_so_when_the_app_opens_again(log: Log, broken: Broken) -> None:
     async with clicks(log) as app:
         await app.record(Failing("a"), Clicked("b"))
         await app.settle(parked=True)
@@ -57,7 +57,7 @@ async def test_what_is_parked_stays_so_when_the_app_opens_again(log: Log, broken
         assert await app.view(Clicks).get("a") == Clicks("a", 6)
 
 
-async def test_it_is_tried_again_by_itself(log: Log, broken: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_is_tried_again_by_itself(log: Log, broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parking, "RETRIES", (0.01, 0.01, 0.01))
     async with clicks(log) as app:
         await app.wait(await app.record(Failing("a"), Clicked("a")))
@@ -102,7 +102,7 @@ async def test_skipping_needs_a_reason_which_is_kept(log: Log) -> None:
             await app.operations.skip(first, reason="again")
 
 
-async def test_another_process_asks_the_owner(log: Log, broken: set[str]) -> None:
+async def test_another_process_asks_the_owner(log: Log, broken: Broken) -> None:
     async with clicks(log) as app, clicks(log).passive() as other:
         await app.wait(await app.record(Failing("a")))
         broken.clear()
@@ -124,7 +124,7 @@ async def test_too_many_stop_it(log: Log, monkeypatch: pytest.MonkeyPatch) -> No
         assert await app.operations.parked() == [], "nothing of a batch that was not finished"
 
 
-async def test_with_history_a_parked_key_goes_on_where_it_was(log: Log, broken: set[str]) -> None:
+async def test_with_history_a_parked_key_goes_on_where_it_was(log: Log, broken: Broken) -> None:
     async with clicks(log, kept(Clicks, history=True)) as app:
         await app.wait(await app.record(Clicked("a"), Failing("a", 10), Clicked("b"), Clicked("a", 100)))
         broken.clear()
@@ -133,7 +133,7 @@ async def test_with_history_a_parked_key_goes_on_where_it_was(log: Log, broken: 
         assert found == [None, Clicks("a", 1), Clicks("a", 11), Clicks("a", 11), Clicks("a", 111)]
 
 
-async def test_a_projection_with_tables_undoes_what_a_failing_event_has_done(log: Log, broken: set[str]) -> None:
+async def test_a_projection_with_tables_undoes_what_a_failing_event_has_done(log: Log, broken: Broken) -> None:
     async with clicks(log, BusyPages) as app:
         events: list[Any] = [Clicked("a", 3), Failing("a"), Clicked("b", 4), Clicked("a", 5)]
         await app.wait(await app.record(*events))

@@ -1,0 +1,84 @@
+"""`refold run`: an app kept up until it is told to stop."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+
+import click
+
+from refold.app import App
+from refold.cli.app import STORE, loaded
+from refold.runtime.operate import Operations
+
+LOOK_SECONDS = 1.0
+
+
+@click.command()
+@click.argument("app")
+@click.option("--until-idle", is_flag=True, help="Stop when nothing is behind and nothing is being built.")
+@STORE
+def run(app: str, until_idle: bool, store: str | None) -> None:
+    r"""Keep the projections and processes of APP going, until Ctrl-C or SIGTERM.
+
+    Several of these share the work: each projection and process has one owner at a time, and others take over within
+    seconds when it dies, at once when it stops.
+
+    \b
+      refold run shop.main:app
+    """
+    asyncio.run(_run(loaded(app, store), until_idle=until_idle))
+
+
+async def _run(app: App, *, until_idle: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows has none; there Ctrl-C raises
+            loop.add_signal_handler(number, stop.set)
+    async with app:
+        show = _live(app.operations, stop) if sys.stdout.isatty() else _lines(app.operations, stop)
+        showing = asyncio.create_task(show)
+        if until_idle:
+            while not stop.is_set() and await _is_busy(app.operations):
+                await _pause(stop, 0.1)
+            stop.set()
+        await stop.wait()
+        await showing
+
+
+async def _is_busy(operations: Operations) -> bool:
+    found = await operations.standing()
+    return any(each.status == "building" or (each.status == "active" and each.events_behind) for each in found)
+
+
+async def _lines(operations: Operations, stop: asyncio.Event) -> None:
+    """Say what changes: who has caught up, what is parked."""
+    said: dict[tuple[str, str], str] = {}
+    while True:
+        for each in await operations.standing():
+            state = f"{each.status}, {'behind' if each.events_behind else 'caught up'}, {each.parked} parked"
+            state += f", {each.trouble}" if each.trouble else ""
+            if said.get((each.name, each.version)) != state:
+                said[each.name, each.version] = state
+                click.echo(f"{each.name} {each.version or each.kind} at {each.position:,}: {state}")
+        if stop.is_set():
+            return
+        await _pause(stop, LOOK_SECONDS)
+
+
+async def _live(operations: Operations, stop: asyncio.Event) -> None:
+    """Show how everything stands, again every second."""
+    from rich.live import Live
+
+    from refold.cli.projection import standings
+
+    with Live(standings(await operations.standing()), auto_refresh=False) as live:
+        while not stop.is_set():
+            await _pause(stop, LOOK_SECONDS)
+            live.update(standings(await operations.standing()), refresh=True)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
