@@ -395,7 +395,7 @@ class App:
     def _check(self) -> None:
         """Refuse names that come twice, and commands of processes that nothing decides."""
         names: set[str] = set()
-        tables = [{each.name, *(table.name for table in each.tables(""))} for each in self._projections]
+        tables = [dict.fromkeys([each.name, *(t.name for t in each.tables(""))]) for each in self._projections]
         for name in [*chain.from_iterable(tables), *(each.name for each in self._processes)]:
             if name.casefold() in names:  # tables are named after them, and databases do not tell Ab from aB
                 raise WiringError(f"two projections or processes are called {name!r}; their checkpoints need two names")

@@ -109,7 +109,7 @@ def rebuild(app: str, name: str, workers: int, hold: bool, store: str | None, as
         print_comparison(version.comparison, version.version)
     if version.hold:
         click.echo(
-            f"{name} {version.version} is built and held: `refold projection switch {app} {name}` switches to it"
+            f"{name} {version.version} is built, and held: `refold projection switch {app} {name}`"
         )
     else:
         click.echo(f"{name} is read as of version {version.version} now")

@@ -72,7 +72,7 @@ def test_a_rebuild_is_held_compared_switched_to_and_undone(refold: Call, url: st
     assert mended.exit_code == 0, mended.output
     held = refold("projection", "rebuild", DOUBLED, "Clicks", "--workers", "2", "--hold")
     assert held.exit_code == 0, held.output
-    assert "is built, and held: `refold projection switch" in held.stdout
+    assert "held: `refold projection switch" in held.stdout
     assert "sample 1\tClicks b: clicks was 12, is 24" in held.stdout
     compared = refold("projection", "compare", DOUBLED, "Clicks")
     assert compared.exit_code == 1, "they differ"

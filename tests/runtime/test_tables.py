@@ -210,7 +210,7 @@ Same.__name__ = "Visit"
         ([kept(Visits, history=True)], "Visits keeps no history"),
         ([kept(Visits, parts=2)], "Visits may look at any row at any event"),
         ([Visits, Same], "two projections or processes are called 'Visit'"),
-        ([Visits, Visits], "two projections or processes are called 'Visit'"),
+        ([Visits, Visits], "two projections or processes are called 'Visits'"),
     ],
 )
 def test_mistakes_are_found_at_wiring(projections: list[Any], message: str) -> None:
