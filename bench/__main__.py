@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from bench import appends, growth, reads, runtime
+from bench import appends, growth, projections, reads, runtime
 from bench.measure import Options, console, machine, missed
 
 CASES: dict[str, Callable[[Options], Any]] = {
-    case.__name__.replace("_", "-"): case for case in (*appends.CASES, *reads.CASES, *runtime.CASES)
+    case.__name__.replace("_", "-"): case for case in (*appends.CASES, *reads.CASES, *runtime.CASES, *projections.CASES)
 }
 APART = {"growth": growth.growth}
 """Cases that take minutes, run only when they are named."""

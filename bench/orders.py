@@ -67,8 +67,8 @@ NOTE = "please leave it at the back door, dear"
 SCHEMA = Schema(Placed | Added)
 
 
-def open_app(store: Path | Store, **options: Any) -> App:
-    """Make an app on a file or on an open store."""
+def open_app(store: Path | str | Store, **options: Any) -> App:
+    """Make an app on a file, an address or an open store."""
     where = f"sqlite:///{store}" if isinstance(store, Path) else store
     return App(where, events=Placed | Added, decisions=[add], **options)
 

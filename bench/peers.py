@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-from bench.orders import NOTE, Placed, customer_of, events
+from bench.orders import EVENTS_OF_ORDER, NOTE, Placed, customer_of, events
 from refold import NewEvent
 
 try:
@@ -21,6 +21,8 @@ except ImportError:
 try:
     from eventsourcing.application import Application
     from eventsourcing.domain import Aggregate, event
+    from eventsourcing.projection import Projection, ProjectionRunner
+    from eventsourcing.sqlite import SQLiteTrackingRecorder
 except ImportError:
     Application = None
 
@@ -128,6 +130,74 @@ if Application is not None:
             self.lines += 1
             self.total += quantity * price
             self.last_sku = sku
+
+    class OrderRows(SQLiteTrackingRecorder):
+        """Rows of orders, each written in one transaction with how far they have come."""
+
+        def construct_create_table_statements(self) -> list[str]:
+            """Add the table of the rows."""
+            return [
+                *super().construct_create_table_statements(),
+                "CREATE TABLE IF NOT EXISTS orders (order_id TEXT PRIMARY KEY, customer_id TEXT, lines INTEGER, "
+                "total INTEGER, last_sku TEXT)",
+            ]
+
+        def put(self, row: tuple[Any, ...], tracking: Any) -> None:
+            """Write a row."""
+            with self.datastore.transaction(commit=True) as cursor:
+                self._insert_tracking(cursor, tracking)
+                cursor.execute("INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?, ?)", row)
+
+    class Orders(Projection[OrderRows]):
+        """The same rows as our projection keeps; those that were changed are remembered."""
+
+        name = "orders"
+
+        def __init__(self, view: OrderRows) -> None:
+            super().__init__(view)
+            self.rows: dict[str, tuple[Any, ...]] = {}
+
+        def process_event(self, domain_event: Any, tracking: Any) -> None:
+            """Fold an event."""
+            key = str(domain_event.originator_id)
+            if type(domain_event).__qualname__ == "Order.Placed":
+                row = (key, domain_event.customer_id, 0, 0, "")
+            else:
+                _, customer, lines, total, _ = self.rows[key]
+                added = domain_event.quantity * domain_event.price
+                row = (key, customer, lines + 1, total + added, domain_event.sku)
+            self.rows[key] = row
+            self.view.put(row, tracking)
+
+    class Filled(Application):
+        """An application in memory, since none on SQLite can be subscribed to, that has its orders from the start."""
+
+        orders = 0
+
+        def __init__(self, env: Any = None) -> None:
+            super().__init__(env)
+            for number in range(1, self.orders + 1):
+                found = list(events(number))
+                placed = found[0]
+                assert isinstance(placed, Placed)
+                order = Order(number, customer_of(number), placed.address)
+                for added in found[1:]:
+                    order.add(added.sku, added.quantity, added.price, added.note)
+                self.save(order)
+            self.ready_at = time.perf_counter()
+
+
+def project(views: Path, orders: int) -> float:
+    """Run the projection over so many orders of five events; return how many events a second."""
+    env = {
+        "PERSISTENCE_MODULE": "eventsourcing.popo",
+        "ORDERS_PERSISTENCE_MODULE": "eventsourcing.sqlite",
+        "ORDERS_SQLITE_DBNAME": str(views),
+    }
+    Filled.orders = orders
+    with ProjectionRunner(application_class=Filled, projection_class=Orders, view_class=OrderRows, env=env) as runner:
+        runner.wait(orders * EVENTS_OF_ORDER, timeout=120)
+        return orders * EVENTS_OF_ORDER / (time.perf_counter() - runner.app.ready_at)
 
 
 class Eventsourcing:

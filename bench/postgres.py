@@ -19,14 +19,11 @@ import click
 import msgspec
 
 from bench.measure import Options, Target, compare, console, machine, missed
-from bench.orders import Added, Feed, Order, Placed
-from refold import NewEvent, Query
-from refold.model.schema import Schema
-from refold.runtime.project import Projection
+from bench.orders import Added, Feed, Order, Placed, open_app
+from refold import NewEvent, Query, kept
 from refold.store.postgres import PostgresStore
 from refold.store.postgres.names import key, keys
 from refold.testing.postgres import PostgresServer
-from refold.view.open import open_views
 
 CALLERS = 64
 BATCH = 1_000
@@ -311,35 +308,29 @@ async def loading(server: PostgresServer, options: Options) -> None:
 
 async def catching_up(server: PostgresServer, options: Options) -> None:
     """Project the log into rows from its beginning, beside a loop that reads and upserts the same in pages."""
-    store = await PostgresStore.open(server.url("projecting"))
-    number = options.size(20)
+    url = server.url("projecting")
+    store = await PostgresStore.open(url)
+    number = options.size(100)
     feed = Feed()
     for _ in range(number):
         await store.append(feed.take(BATCH))
-    schema = Schema([Added, Placed])
-    views = open_views(store)
-    projection = Projection(Order, schema)
-    projection.reads_from(views)
-    await views.open(projection.table)
+    await store.close()
     connection = await (await by_hand(server, "projecting_by_hand"))()
     await connection.execute("SET search_path = projecting, projecting_view")
     await connection.execute("VACUUM ANALYZE event, event_tag")
     await connection.execute(
-        'CREATE TABLE by_hand AS TABLE "Order" WITH NO DATA; ALTER TABLE by_hand ADD PRIMARY KEY (order_id)'
+        'CREATE TABLE by_hand (order_id text COLLATE "C" PRIMARY KEY, customer_id text, lines bigint, total bigint, '
+        "last_sku text)"
     )
     await connection.execute("CREATE TABLE checkpoint AS SELECT 0::bigint AS position")
-    rounds = count()
+    rounds = count(1)
 
     async def refold() -> float:
-        name, at = f"Order {next(rounds)}", 0
-        projection.forget()
-        await connection.execute('TRUNCATE projecting_view."Order"')
-        start = time.perf_counter()
-        async for page in store.read(projection.query):
-            rows = await projection.handle(page)
-            assert await views.advance(name, before=at, after=page.upto, table=projection.table, rows=rows)
-            at = page.upto
-        return number * BATCH / (time.perf_counter() - start)
+        async with open_app(url, projections=[kept(Order, version=next(rounds))]) as app:
+            start = time.perf_counter()
+            [subscription] = app._now.subscriptions()
+            await subscription.reached(number * BATCH, None)
+            return number * BATCH / (time.perf_counter() - start)
 
     async def by_hand_loop() -> float:
         await connection.execute("TRUNCATE by_hand")
@@ -372,14 +363,47 @@ async def catching_up(server: PostgresServer, options: Options) -> None:
         "Catching up a projection",
         "events",
         {"refold": refold, "raw loop": by_hand_loop},
-        [Target("refold", "raw loop", 0.3)],
+        [Target("refold", "raw loop", 0.5)],
         rounds=options.rounds,
     )
-    await store.close()
     await connection.close()
 
 
+async def rebuilding(server: PostgresServer, options: Options) -> None:
+    """Rebuild a projection from its beginning with one worker, and with two that share its keys; all their time counts.
+
+    One works in the process that asks for it, two in processes that are started for it.
+    """
+    url = server.url("rebuilding")
+    store = await PostgresStore.open(url)
+    number = options.size(500)
+    feed = Feed()
+    for _ in range(number):
+        await store.append(feed.take(BATCH))
+    await store.close()
+    versions = count(1)
+
+    def with_workers(workers: int) -> Callable[[], Awaitable[float]]:
+        async def run() -> float:
+            app = open_app(url, projections=[kept(Order, version=next(versions))])
+            async with app.passive() as passive:
+                start = time.perf_counter()
+                await passive.operations.rebuild("Order", workers=workers, hold=True)
+                return number * BATCH / (time.perf_counter() - start)
+
+        return run
+
+    await compare(
+        "Rebuilding a projection of 500,000 events",
+        "events",
+        {"2 workers": with_workers(2), "1 worker": with_workers(1)},
+        [Target("2 workers", "1 worker", 1.5)],
+        rounds=options.rounds,
+    )
+
+
 CASES = {"single": single, "batches": batches, "processes": processes, "loading": loading, "catching-up": catching_up}
+CASES["rebuilding"] = rebuilding
 
 
 @click.command()

@@ -124,7 +124,7 @@ async def catch_up(options: Options) -> None:
         "A projection catches up, into rows",
         "events",
         {"refold": refold, "raw loop": by_hand},
-        [Target("refold", "raw loop", 0.3)],
+        [Target("refold", "raw loop", 0.5)],
         rounds=options.rounds,
     )
 

@@ -108,9 +108,7 @@ def rebuild(app: str, name: str, workers: int, hold: bool, store: str | None, as
     if version.comparison is not None:
         print_comparison(version.comparison, version.version)
     if version.hold:
-        click.echo(
-            f"{name} {version.version} is built, and held: `refold projection switch {app} {name}`"
-        )
+        click.echo(f"{name} {version.version} is built, and held: `refold projection switch {app} {name}`")
     else:
         click.echo(f"{name} is read as of version {version.version} now")
 

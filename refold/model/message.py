@@ -16,7 +16,7 @@ class StoredAs(NamedTuple):
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-class Event(Struct, frozen=True):
+class Event(Struct, frozen=True, gc=False):
     """A fact, in the past tense. Its fields are what is stored."""
 
     __stored_as__: ClassVar[StoredAs]

@@ -131,6 +131,16 @@ class Schema:
         chains = [form.steps for form in self._forms.values() if form.steps and form.steps[-1].new in wanted]
         return list(dict.fromkeys(step.function for steps in chains for step in steps))
 
+    def decoders(self, kinds: Iterable[type[Event]]) -> Mapping[str, tuple[int, Callable[[bytes], Event]]] | None:
+        """Return for each type name its version and what decodes it; None if any of it is upcast, and so takes more."""
+        names, found = self.names(kinds), dict[str, tuple[int, Callable[[bytes], Event]]]()
+        for (name, version), form in self._forms.items():
+            if name in names:
+                if form.steps or name in found:
+                    return None
+                found[name] = (version, form.decode)
+        return found
+
     def query(self, state: State) -> Query:
         """Return which stored events a state is made of, those that are upcast included."""
         kind = state_kind(type(state))

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Iterable
 from functools import cache
 from itertools import product
-from typing import Any, Self, TypeAlias, cast, dataclass_transform
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast, dataclass_transform
 
 import msgspec
 from msgspec import Struct, field
@@ -25,7 +25,7 @@ Identity: TypeAlias = tuple[Any, ...]
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-class State(Struct, frozen=True):
+class State(Struct, frozen=True, gc=False):
     """What events add up to, under a key.
 
     Fields without a default are the key, each with a tag; fields with one are the initial value. `evolve` takes an
@@ -33,9 +33,13 @@ class State(Struct, frozen=True):
     annotated `Metadata`, it is given the event's.
     """
 
-    def replace(self, **changes: Any) -> Self:
-        """Return a copy with some fields changed."""
-        return msgspec.structs.replace(self, **changes)
+    if TYPE_CHECKING:
+
+        def replace(self, **changes: Any) -> Self:
+            """Return a copy with some fields changed."""
+            ...
+    else:
+        replace = Struct.__replace__  # five times as fast as a method around it, and in every `evolve`
 
     def query(self) -> Query:
         """Return which events this state is made of, by the names of the classes in `evolve`'s annotation."""

@@ -55,6 +55,10 @@ class Parking:
         """Tell whether an event of these keys has to wait."""
         return any(key in self._keys for key in keys)
 
+    def values(self, prefix: str) -> set[str]:
+        """Return the values that wait of a tag, given as the beginning of its text."""
+        return {key[len(prefix) :] for key in self._keys if key.startswith(prefix)}
+
     def wait(self, stored: StoredEvent, keys: Sequence[str]) -> None:
         """Let an event wait behind others."""
         self._add(parked_at(stored, self._subscription, keys))

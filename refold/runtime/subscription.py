@@ -29,6 +29,8 @@ WRITE_SECONDS = 0.05
 """How long one write should take: it holds up those of others."""
 BATCH, LEAST_BATCH = 20_000, 200
 """How many rows one write may have."""
+LARGE_PAGE, MORE_SECONDS = 200, 0.05
+"""After a page of so many events, how long is waited for the next one."""
 
 logger = logging.getLogger("refold.subscription")
 
@@ -206,8 +208,10 @@ class Subscription:
                     else:
                         batch.cost += await self._worker.handle(page, self.parking)
                     batch.upto = page.upto
+                    # Not before: two threads that both want the interpreter are slower than one after the other.
                     coming = asyncio.ensure_future(anext(pages, None))
-                    await asyncio.sleep(0)  # what lies ready is read now, to go into the same batch
+                    # What lies ready goes into the same batch; after a page as large as that there will be more.
+                    await asyncio.wait([coming], timeout=MORE_SECONDS if len(page) >= LARGE_PAGE else 0)
                 if saving is None:
                     if batch.cost or self._is_late(batch.upto):
                         saving = asyncio.create_task(self._save(batch.upto, batch.cost))

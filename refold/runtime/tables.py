@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar, cast, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast, dataclass_transform
 
 import msgspec
 from msgspec import Struct, field
@@ -34,9 +34,13 @@ _GONE = object()
 class Row(Struct, frozen=True):
     """A row of a table that a projection declares. Fields without a default are its key."""
 
-    def replace(self, **changes: Any) -> Any:
-        """Return a copy with some fields changed."""
-        return msgspec.structs.replace(self, **changes)
+    if TYPE_CHECKING:
+
+        def replace(self, **changes: Any) -> Self:
+            """Return a copy with some fields changed."""
+            ...
+    else:
+        replace = Struct.__replace__
 
 
 R = TypeVar("R", bound=Row)

@@ -174,6 +174,10 @@ class _Refusing(Parking):
     def __bool__(self) -> bool:
         return False
 
+    def values(self, prefix: str) -> set[str]:
+        """Hold nothing up."""
+        return set()
+
     def fail(self, stored: StoredEvent, keys: Sequence[str], error: BaseException, state: object = None) -> None:
         """Say which event cannot be folded."""
         raise InvalidQuery(

@@ -1,5 +1,6 @@
 """Kept rows in memory, beside a log in memory."""
 
+import operator
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from refold.view.api import Expect, Hit, Put, Write
 from refold.view.find import Condition, Find, comparable, meets
 from refold.view.search import matching
-from refold.view.table import Key, Row, Table, not_kept
+from refold.view.table import LARGEST, Key, Row, Table, not_kept
 
 
 class MemoryViews:
@@ -78,7 +79,8 @@ class MemoryViews:
         return matching(table, await self.find(table, Find(tuple(where))), words)[offset : offset + limit]
 
     async def expose(self, table: Table) -> None:
-        """Nobody reads memory with SQL."""
+        """Look whether there is such a table; nobody reads memory with SQL."""
+        self._rows(table)
 
     async def close(self) -> None:
         """Stay as long as the log in memory does."""
@@ -107,8 +109,18 @@ class MemoryViews:
 
 def _changes(write: Write) -> dict[Key, Row | None]:
     if isinstance(write, Put):
-        return {write.table.key_of(row): write.table.dump(row) for row in write.rows}
+        return {write.table.key_of(row): _held(write.table, write.table.dump(row)) for row in write.rows}
     return dict.fromkeys(write.keys)
+
+
+def _held(table: Table, row: Row) -> Row:
+    """Return a row, or raise what says that no database could hold it."""
+    for column, value in zip(table.columns, row, strict=True):
+        if isinstance(value, str):
+            value.encode()
+        elif column.form == "integer" and value is not None and abs(operator.index(value)) > LARGEST:
+            raise OverflowError(f"{table.name}.{column.name}: {value} is too large for a row")
+    return row
 
 
 def _place(index: int, form: str, row: Row) -> tuple[bool, Any]:

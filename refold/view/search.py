@@ -1,26 +1,37 @@
 """Searching for words, the same in every database: texts become words here, and only words are indexed.
 
-A word is a run of letters and digits, without accents and in lower case. A search is words that must all be there;
-`tea*` is the beginning of one, `"green tea"` are words that follow one another. Nothing else has a meaning.
+A word is a run of letters and digits, without accents and in lower case; in scripts that put no blanks between words,
+as Chinese and Japanese do, each letter is one, and what is searched for are letters that follow one another. A search
+is words that must all be there; `tea*` is the beginning of one, `"green tea"` are words that follow one another.
+Nothing else has a meaning.
 """
 
 import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import accumulate, islice
 
 from msgspec import Struct
 
 from refold.errors import InvalidQuery
 from refold.view.api import Hit
-from refold.view.table import Table
+from refold.view.table import Column, Table
 
 MAX_TERMS = 32
 MAX_CHARS = 1_000
-MAX_WORDS = 4_000
+MAX_WORDS = 8_000
 """How many words of a field can be found."""
+MAX_ROW_WORDS = 16_000
+"""How many of all the fields of a row: PostgreSQL counts the places of words up to 16,383."""
+MAX_ROW_CHARS = 200_000
+"""How many characters they may have together: PostgreSQL has room for 1 MB."""
 MAX_WORD_CHARS = 100
 """How much of a word counts."""
-WORD = re.compile(r"[^\W_]+")
+UNBROKEN = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Kana and Han: letters that are written without blanks between words."""
+WORD = re.compile(rf"(?![\W_])[{UNBROKEN}]|[^\W_{UNBROKEN}]+")
+WRITTEN = re.compile(rf"(?![\W_])[{UNBROKEN}]|[^\W_{UNBROKEN}](?:[^\W_{UNBROKEN}]|[\u0300-\u036f])*")
+"""A word as it is written, perhaps with accents of their own."""
 TERM = re.compile(r'"([^"]*)"(\*?)|([^\s"]+)')
 
 
@@ -43,11 +54,28 @@ class Term(Struct, frozen=True):
 
 def words_of(text: str) -> list[str]:
     """Return the words of a text."""
-    return [word[:MAX_WORD_CHARS] for word in WORD.findall(folded(text))[:MAX_WORDS]]
+    return [found.group()[:MAX_WORD_CHARS] for found in islice(WORD.finditer(folded(text)), MAX_WORDS)]
+
+
+def words_in(table: Table, row: object) -> list[tuple[Column, list[str]]]:
+    """Return the words by which a row can be found, field by field; what a huge row holds at its end is left out."""
+    found = [(column, words_of(text)) for column, text in table.texts(row)]
+    left, room = MAX_ROW_WORDS - len(found), MAX_ROW_CHARS  # PostgreSQL leaves a place free between two fields
+    if sum(len(words) for _, words in found) <= left and sum(len(each) for _, words in found for each in words) <= room:
+        return found
+    fitting: list[tuple[Column, list[str]]] = []
+    for column, words in found:
+        sizes = accumulate(map(len, words[:left]))
+        some = words[: sum(size <= room for size in sizes)]
+        left, room = left - len(some), room - sum(map(len, some))
+        fitting.append((column, some))
+    return fitting
 
 
 def folded(text: str) -> str:
     """Return a text without accents, in lower case."""
+    if text.isascii():
+        return text.lower()
     plain = unicodedata.normalize("NFKD", text.casefold())
     return "".join(each for each in plain if not unicodedata.combining(each))
 
@@ -74,8 +102,8 @@ def matching(table: Table, rows: Sequence[object], text: str) -> list[Hit]:
     terms = terms_of(table, text)
     hits: list[Hit] = []
     for row in rows:
-        texts = [(column.weight, words_of(text)) for column, text in table.texts(row)]
-        counts = [sum(weight * term.within(words) for weight, words in texts) for term in terms]
+        found = words_in(table, row)
+        counts = [sum(column.weight * term.within(words) for column, words in found) for term in terms]
         if counts and all(counts):
             hits.append(Hit(row, float(sum(counts))))
     return sorted(hits, key=lambda hit: -hit.score)
@@ -88,7 +116,7 @@ def highlighted(table: Table, row: object, text: str) -> dict[str, list[tuple[st
 
 
 def _pieces(text: str, terms: Sequence[Term]) -> list[tuple[str, bool]]:
-    found = list(WORD.finditer(text))
+    found = list(islice(WRITTEN.finditer(text), MAX_WORDS))
     words = ["".join(words_of(each.group())) for each in found]
     marked: set[int] = set()
     for term in terms:

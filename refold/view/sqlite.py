@@ -10,7 +10,7 @@ from refold.store.sqlite.database import Database
 from refold.store.sqlite.insert import insert
 from refold.view.api import Delete, Expect, Hit, Put, Write
 from refold.view.find import Compare, Condition, Find
-from refold.view.search import Term, terms_of, words_of
+from refold.view.search import Term, terms_of, words_in
 from refold.view.table import Form, Key, Row, Table, not_kept
 
 TYPES: dict[Form, str] = {
@@ -25,6 +25,10 @@ COMPARES: dict[Compare, str] = {"eq": "IS", "ne": "IS NOT", "lt": "<", "le": "<=
 KEYS_AT_ONCE = 1_000
 MISSING = "no such table"
 WORDS = "_words"
+ROW = "_rowid_"
+"""What SQLite calls the number of a row, if no field is called so."""
+SHOWING = "SELECT name FROM sqlite_schema WHERE type = 'view' AND substr(sql, -length(?1)) = ?1"
+"""The views that show a table; SQLite would keep them, for nothing."""
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
@@ -56,8 +60,12 @@ class SqliteViews:
 
         def work(connection: apsw.Connection) -> None:
             for name in stored:
-                for each in (_plain_name(name), f"{_plain_name(name)}{WORDS}"):
-                    connection.execute(f"DROP TABLE IF EXISTS {_name(each)}")
+                kept = _name(_plain_name(name))
+                shown: Any = connection.execute(SHOWING, (f" FROM {kept}",)).fetchall()
+                for (view,) in shown:
+                    connection.execute(f"DROP VIEW {_name(view)}")
+                for each in (kept, _name(f"{_plain_name(name)}{WORDS}")):
+                    connection.execute(f"DROP TABLE IF EXISTS {each}")
 
         await self._database.write(work)
 
@@ -117,13 +125,14 @@ class SqliteViews:
         clause, bound = _where(where)
         weights = ", ".join(str(column.weight) for column in table.searched)
         index = _name(_words_name(table))
+        # The blanks keep these names apart from those of fields, as which FTS5 has some too.
         sql = (
-            f"SELECT -bm25({index}, {weights}), {_columns(table)} FROM {index} "  # noqa: S608 - names are quoted, values bound
-            f"JOIN {_quoted(table)} AS kept ON kept.rowid = {index}.rowid "
-            f"{clause or ' WHERE true'} AND {index} MATCH ? ORDER BY 1 DESC, {', '.join(map(_name, table.key))} "
-            "LIMIT ? OFFSET ?"
+            f'SELECT found."its score", {_columns(table)} FROM '  # noqa: S608 - names are quoted, values bound
+            f'(SELECT rowid AS "its row", -bm25({index}, {weights}) AS "its score" FROM {index} WHERE {index} MATCH ?) '
+            f'AS found JOIN {_quoted(table)} AS kept ON kept.{ROW} = found."its row"{clause} '
+            f"ORDER BY 1 DESC, {', '.join(map(_name, table.key)) or '1'} LIMIT ? OFFSET ?"
         )
-        bound += [" AND ".join(map(_query, terms)), limit, offset]
+        bound = [" AND ".join(map(_query, terms)), *bound, limit, offset]
 
         def work(connection: apsw.Connection) -> list[Hit]:
             return [Hit(table.parse(row[1:]), row[0]) for row in connection.execute(sql, bound)]
@@ -131,10 +140,14 @@ class SqliteViews:
         return await self._read(table, work)
 
     async def expose(self, table: Table) -> None:
-        """Show the rows of this version under the table's plain name."""
+        """Show the rows of this version under the table's plain name, where they are not there already."""
+        if table.stored == table.name:
+            return
         name = _name(_plain_name(table.name))
 
         def work(connection: apsw.Connection) -> None:
+            if not connection.table_exists("main", _plain_name(table.stored)):
+                raise not_kept(table)
             connection.execute(f"DROP VIEW IF EXISTS {name}")
             connection.execute(f"CREATE VIEW {name} AS SELECT {_columns(table)} FROM {_quoted(table)}")  # noqa: S608 - names are quoted
 
@@ -178,7 +191,7 @@ def _change(write: Write) -> Callable[[apsw.Connection], object]:
 def _change_words(write: Write) -> Callable[[apsw.Connection], object]:
     """Return what does a write to a table that is searched, row by row together with its words."""
     table = write.table
-    index, ids = _name(_words_name(table)), f"SELECT rowid FROM {_quoted(table)} WHERE {_keyed(table)}"  # noqa: S608 - names are quoted, values bound
+    index, ids = _name(_words_name(table)), f"SELECT {ROW} FROM {_quoted(table)} WHERE {_keyed(table)}"  # noqa: S608 - names are quoted, values bound
     if isinstance(write, Delete):
         keys = [_dumped(table, write.keys)]
 
@@ -192,16 +205,15 @@ def _change_words(write: Write) -> Callable[[apsw.Connection], object]:
     values = ", ".join("?" * len(table.columns))
     put = (
         f"INSERT INTO {_quoted(table)} ({_columns(table)}) VALUES ({values}) "  # noqa: S608 - names are quoted, values bound
-        f"ON CONFLICT ({key}) DO UPDATE SET {updates} RETURNING rowid"
+        f"ON CONFLICT ({key}) DO UPDATE SET {updates} RETURNING {ROW}"
     )
     words = f"INSERT OR REPLACE INTO {index} (rowid, {_fields(table)}) VALUES (?{', ?' * len(table.searched)})"  # noqa: S608 - names are quoted, values bound
-    places = [table.columns.index(column) for column in table.searched]
     rows: list[Row] = [table.dump(row) for row in write.rows]
+    fields = [[" ".join(found) for _, found in words_in(table, row)] for row in write.rows]
 
     def puts(connection: apsw.Connection) -> None:
-        for row in rows:
-            rowid = connection.execute(put, row).get
-            connection.execute(words, (rowid, *(" ".join(words_of(row[place] or "")) for place in places)))
+        for row, found in zip(rows, fields, strict=True):
+            connection.execute(words, (connection.execute(put, row).get, *found))
 
     return puts
 
@@ -226,6 +238,8 @@ def _done(table: Table, work: Callable[[apsw.Connection], T]) -> Callable[[apsw.
             return work(connection)
         except apsw.SQLError as error:
             raise _missing(table, error) from None
+        except (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError) as error:
+            raise ValueError(f"SQLite cannot keep a row of {table.name}: {error}") from error
 
     return checked
 

@@ -6,6 +6,7 @@ from decimal import Decimal
 from enum import Enum
 from math import isnan
 from operator import attrgetter
+from types import NoneType
 from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args, get_origin
 from uuid import UUID
 
@@ -20,6 +21,8 @@ Key: TypeAlias = tuple[Any, ...]
 Row: TypeAlias = tuple[Any, ...]
 Form: TypeAlias = Literal["text", "integer", "real", "blob", "decimal", "json"]
 
+KEY_FORMS: tuple[Form, ...] = ("text", "integer", "json")
+"""Not numbers with a fraction, which are written in several ways, nor bytes."""
 LARGEST = 2**63 - 1
 """The largest integer that a row can hold."""
 
@@ -150,6 +153,12 @@ def table_of(
     annotations = hints(cls)
     columns = tuple(_marked(cls, field, annotations[field]) for field in cls.__struct_fields__)
     marked = [(field,) for field in cls.__struct_fields__ if _mark(annotations[field], Indexed)]
+    for column in columns:
+        if column.name in key and (column.form not in KEY_FORMS or NoneType in members(annotations[column.name])):
+            raise WiringError(
+                f"{described(cls)}.{column.name} cannot be part of a key, which is found by equality: "
+                "make it a str, int, bool, UUID, date, datetime or enum"
+            )
     return _table(
         name=name,
         version=version,

@@ -212,3 +212,11 @@ def test_only_texts_are_searched() -> None:
 def test_a_view_with_history_has_columns_of_its_own() -> None:
     with pytest.raises(WiringError, match=r"Ending\.valid_to: a view with history has columns of its own"):
         dated(table_of(Ending, "Ending", ["key"]))
+
+
+@pytest.mark.parametrize("kind", [float, Decimal, bytes, str | None])
+def test_what_cannot_be_a_key(kind: Any) -> None:
+    cls = msgspec.defstruct("Odd", [("key", kind), ("text", str, "")], frozen=True)
+    with pytest.raises(WiringError, match=r"Odd.key cannot be part of a key"):
+        table_of(cls, "Odd", ["key"])
+    assert table_of(cls, "Odd", ["text"]).key == ("text",)

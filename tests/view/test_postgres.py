@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -15,7 +15,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from refold import Event, State, Tag
+from refold import Event, State, Tag, WiringError
 from refold.store.open import open_store
 from refold.store.postgres import PostgresStore
 from refold.testing.postgres import PostgresServer
@@ -24,7 +24,7 @@ from refold.testing.view_contract import ViewContract
 from refold.view.api import Expect, Put
 from refold.view.find import find_of
 from refold.view.memory import MemoryViews
-from refold.view.open import open_views
+from refold.view.open import open_views, open_views_at
 from refold.view.postgres import PostgresViews
 from refold.view.table import table_of
 
@@ -59,6 +59,7 @@ class Item(State):
 
 
 ITEM = table_of(Item, "Item", ["item_id"], version="v1")
+INDEXED = table_of(Item, "Indexed", ["item_id"], version="v1", indexes=[("count",)])
 MARKS = table_of(Mark, "_mark", ["name"])
 
 
@@ -79,7 +80,7 @@ async def store(server: PostgresServer, tmp_path: Path) -> Any:
 async def views(store: PostgresStore) -> PostgresViews:
     opened = open_views(store)
     assert isinstance(opened, PostgresViews)
-    await opened.create([ITEM, MARKS])
+    await opened.create([ITEM, INDEXED, MARKS])
     return opened
 
 
@@ -115,7 +116,7 @@ class TestPostgresViews(ViewContract):
         self.server = server
 
     @asynccontextmanager
-    async def views(self, tmp_path: Path) -> AsyncIterator[PostgresViews]:
+    async def views(self, tmp_path: Path) -> AsyncGenerator[PostgresViews]:
         log = await open_store(self.server.url(blake2b(str(tmp_path).encode(), digest_size=8).hexdigest()))
         try:
             views = open_views(log)
@@ -203,3 +204,84 @@ async def test_rows_and_checkpoint_survive_lost_connections(views: PostgresViews
         assert (await views.get(ITEM, [("a",)]))[("a",)].count == position
     await cutting
     await killer.close()
+
+
+async def test_views_in_a_database_without_a_log(server: PostgresServer) -> None:
+    views = await open_views_at(server.url("alone"))
+    try:
+        await views.create([ITEM])
+        assert await views.write([Put(ITEM, [Item("a")])], [Expect(ITEM, ("a",))])
+        again = await open_views_at(server.url("alone"))
+        assert await again.get(ITEM, [("a",)]) == {("a",): Item("a")}
+        await again.close()
+    finally:
+        await views.close()
+
+
+async def test_an_index_gives_rows_in_order(views: PostgresViews, store: PostgresStore, server: PostgresServer) -> None:
+    """A page of many rows, by an indexed field, does not sort them all."""
+    await views.write([Put(INDEXED, [Item(f"{n:05}", name=f"{n % 50}", count=n) for n in range(5_000)])])
+    reader = await asyncpg.connect(server.url().split("?")[0] + f"?host={server.folder}")
+    try:
+        await reader.execute(f'SET search_path = "{store.address.view_schema}"; ANALYZE "Indexed_v1"')
+        for order in ("ASC NULLS FIRST", "DESC NULLS LAST"):
+            lines = await reader.fetch(
+                f'EXPLAIN SELECT * FROM "Indexed_v1" ORDER BY "count" {order}, "item_id" LIMIT 20'
+            )
+            plan = "\n".join(line[0] for line in lines)
+            assert "Indexed_v1_count_idx" in plan, plan
+            assert "Presorted Key" in plan, plan
+    finally:
+        await reader.close()
+
+
+async def test_writers_in_opposite_order_wait_for_each_other(views: PostgresViews) -> None:
+    """Two that take the same rows the other way round are one after the other, not an error."""
+    rows = [Item("a"), Item("b")]
+    await views.write([Put(ITEM, rows)])
+
+    async def add(items: list[str]) -> None:
+        while True:
+            seen = await views.get(ITEM, [(each,) for each in items])
+            expects = [Expect(ITEM, (each,), {"count": seen[each,].count}) for each in items]
+            puts = [Put(ITEM, [Item(each, count=seen[each,].count + 1)]) for each in items]
+            if await views.write(puts, expects):
+                return
+
+    await asyncio.gather(*[add(["a", "b"][:: 1 if n % 2 else -1]) for n in range(12)])
+    assert [row.count for row in (await views.get(ITEM, [("a",), ("b",)])).values()] == [12, 12]
+
+
+async def test_what_is_expected_and_not_written_holds(views: PostgresViews) -> None:
+    """Who relies on a row that another changes is either before the change or does nothing."""
+    await views.write([Put(MARKS, [Mark("epoch", 1)])])
+
+    async def work(number: int) -> bool:
+        return await views.write([Put(ITEM, [Item(f"{number}")])], [Expect(MARKS, ("epoch",), {"position": 1})])
+
+    async def take_over() -> int:
+        assert await views.write([Put(MARKS, [Mark("epoch", 2)])], [Expect(MARKS, ("epoch",), {"position": 1})])
+        return await views.count(ITEM, ())
+
+    early = [asyncio.create_task(work(n)) for n in range(5)]
+    taking = asyncio.create_task(take_over())
+    done = await asyncio.gather(*early, *[work(n) for n in range(5, 10)])
+    assert await views.count(ITEM, ()) == await taking == sum(done), "nothing was written after the takeover"
+
+
+async def test_what_cannot_be_kept_is_the_values_fault(views: PostgresViews) -> None:
+    """An error that trying again does not heal is not taken for one of the database."""
+    for row in (Item(secrets(4_000)), Item("a", count=2**63), Item("a", name="\ud800")):
+        with pytest.raises(ValueError, match="PostgreSQL cannot keep"):
+            await views.write([Put(MARKS, [Mark("m", 1)]), Put(ITEM, [row])])
+    assert await views.count(MARKS, ()) == 0
+
+
+def secrets(size: int) -> str:
+    """Return a text that cannot be compressed to what an index takes."""
+    return "".join(random.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=size))
+
+
+async def test_a_name_that_is_too_long(views: PostgresViews) -> None:
+    with pytest.raises(WiringError, match="too long a name"):
+        await views.create([table_of(Item, "I" * 60, ["item_id"], version="v123")])

@@ -29,6 +29,7 @@ from refold.testing.view.tools import (
     THING,
     Color,
     Combined,
+    Mark,
     Only,
     Thing,
     ViewRules,
@@ -41,7 +42,7 @@ from refold.testing.view.tools import (
     values,
     wheres,
 )
-from refold.view.api import Delete, Put, Views
+from refold.view.api import Delete, Expect, Put, Views
 from refold.view.find import Find, conditions_of, find_of
 from refold.view.table import LARGEST, Dated, narrowed
 
@@ -183,6 +184,42 @@ class RowRules(ViewRules):
                 runner.run(opened.__aexit__(None, None, None))
 
     @rule
+    async def test_whole_numbers_between_others(self, views: Views) -> None:
+        """An integer may be compared with a number that has a fraction."""
+        await views.create([THING])
+        await views.write([Put(THING, [Thing(f"{n}", integer=n) for n in range(-2, 4)])])
+        for where, found in {
+            ("integer__gt", 1.5): [2, 3],
+            ("integer__ge", 1.5): [2, 3],
+            ("integer__lt", -0.5): [-2, -1],
+            ("integer__le", 0.5): [-2, -1, 0],
+            ("integer__ne", 1.5): [-2, -1, 0, 1, 2, 3],
+            ("integer", 1.5): [],
+            ("integer", 2.0): [2],
+            ("integer__in", (0.5, 1.0, 3)): [1, 3],
+        }.items():
+            rows = await views.find(THING, find_of(THING, dict([where]), "integer", None, 0))
+            assert [row.integer for row in rows] == found, where
+
+    @rule
+    async def test_what_no_row_can_hold(self, views: Views) -> None:
+        """A value that no database holds is refused with an error that is the value's, not the database's."""
+        await views.create([THING, MARKS])
+        await keep(views, THING, Thing("a"))
+        for wrong in (
+            Thing("b", integer=LARGE + 1),
+            Thing("b", integer=1.5),  # type: ignore[arg-type]
+            Thing("b", text="\ud800"),
+            Thing("\ud800"),
+            Thing("b", real=float("nan")),
+        ):
+            for rows in ([wrong], [Thing("c"), wrong], [wrong, Thing("c")]):
+                with pytest.raises((TypeError, ValueError, OverflowError)):
+                    await keep(views, THING, *rows, before=1, after=2)
+        assert await everything(views, THING) == [Thing("a")]
+        assert await keep(views, THING, Thing("a", text="long " * 20_000), before=1, after=2)
+
+    @rule
     async def test_rows_that_go(self, views: Views) -> None:
         """Rows are removed by their keys, those that are there; put and removed in one step, the later counts."""
         await views.create([THING, COMBINED, ONLY, MARKS])
@@ -214,7 +251,7 @@ class RowRules(ViewRules):
             for size in (1, 4):
                 found: list[Any] = []
                 after = None
-                while page := await views.find(table, Find(limit=size, after=after)):
+                while len(found) <= total and (page := await views.find(table, Find(limit=size, after=after))):
                     found += page
                     after = table.key_of(page[-1])
                 assert found == whole
@@ -249,11 +286,16 @@ class RowRules(ViewRules):
                 lambda: views.count(THING, ()),
                 lambda: views.write([Put(MARKS, []), Put(THING, [Thing("a")])]),
                 lambda: views.write([Delete(THING, [("a",)])]),
+                lambda: views.write([Put(MARKS, [Mark("m", 1)])], [Expect(THING, ("a",))]),
+                lambda: views.write([Put(MARKS, [Mark("m", 1)])], [Expect(THING, ("a",), {"integer": 1})]),
+                lambda: views.expose(THING),
             ):
                 with pytest.raises(NotKept, match="Thing is not kept yet"):
                     await use()
+            assert await views.count(MARKS, ()) == 0
             await views.create([THING])
             await views.drop([THING.stored])
+        await views.expose(MARKS)  # it stands under its plain name already
 
     @rule
     async def test_every_row_that_there_ever_was(self, views: Views) -> None:

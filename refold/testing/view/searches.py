@@ -2,10 +2,12 @@
 
 import asyncio
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
 from msgspec.structs import replace
 
 from refold.errors import InvalidQuery
@@ -13,6 +15,7 @@ from refold.testing.view.tools import MARKS, TEXT, THING, Text, ViewRules, rule
 from refold.view.api import Delete, Put, Views
 from refold.view.find import conditions_of
 from refold.view.search import matching
+from refold.view.table import Searched, table_of
 
 SAMPLES = (
     Text("1", "Green tea", "A light tea from Japan", 1),
@@ -23,6 +26,25 @@ SAMPLES = (
     Text("6", "O'Brien's \"best\"", "50% off: a_b * OR NOT \\ & | ! ( ) : <-> tea\x00s", 3),
     Text("7", "teapot", "greens", 3),
 )
+
+OFTEN = ("te*", "tea the", '"tea the"', '"tea te"*', "緑*", "茶", "a b", '"a b"', "th* OR")
+"""Searches that find something in many of the texts that are made up."""
+
+
+class Odd(Struct, frozen=True):
+    """Something whose fields are called what databases call things of their own."""
+
+    rowid: str
+    field0: Annotated[str, Searched(weight=2)] = ""
+    rank: int = 0
+    text: Annotated[str, Searched()] = ""
+    score: int = 0
+    kept: int = 0
+    words: int = 0
+    select: int = 0
+
+
+ODD = table_of(Odd, "Odd", ["rowid"], version="one")
 
 
 class SearchRules(ViewRules):
@@ -44,6 +66,9 @@ class SearchRules(ViewRules):
             "CRÈME": "3",
             "緑茶": "4",
             "緑*": "4",
+            "茶": "4",
+            "お茶": "4",
+            "茶緑": "",
             "日本": "4",
             "tea* pot": "5",
             "iron cast": "5",
@@ -101,6 +126,34 @@ class SearchRules(ViewRules):
         await views.write([Put(TEXT, [Text("a", "tea " * 50_000, "x" * 100_000)])])
         assert len(await views.search(TEXT, "tea", (), 10)) == 1
 
+    @rule
+    async def test_huge_texts(self, views: Views) -> None:
+        """What is searched of a row is bounded, its beginning first; words of many bytes are no more than others."""
+        await views.create([TEXT])
+        strange = " ".join(chr(0x10400 + n % 40) * 90 + str(n) for n in range(4_000))
+        hidden = Text("a", "first " + strange + " last", strange)
+        common = Text("b", "tea green " * 10_000, "a b" * 30_000)
+        await views.write([Put(TEXT, [hidden, common, Text("c", "green tea", "green tea")])])
+        for words in ("first", "last", "tea", '"green tea"', "gre*", '"green green"', '"a ba b"'):
+            found = {hit.row.thing_id for hit in await views.search(TEXT, words, (), 10)}
+            assert found == {hit.row.thing_id for hit in matching(TEXT, [hidden, common], words)} | (
+                {"c"} if "tea" in words or words == "gre*" else set()
+            ), words
+        assert (await views.get(TEXT, [("a",)]))["a",] == hidden
+
+    @rule
+    async def test_fields_of_any_name(self, views: Views) -> None:
+        """A field may be called what a database calls something of its own."""
+        await views.create([ODD])
+        await views.write([Put(ODD, [Odd("1", "green", 7, "tea"), Odd("2", "tea", 8)])])
+        assert [hit.row for hit in await views.search(ODD, "green tea", (), 5)] == [Odd("1", "green", 7, "tea")]
+        hits = await views.search(ODD, "tea", conditions_of(ODD, {"rank__ge": 8, "score": 0}), 5)
+        assert [hit.row for hit in hits] == [Odd("2", "tea", 8)]
+        await views.write([Put(ODD, [Odd("2", "pot", 8)])])
+        assert [hit.row.rowid for hit in await views.search(ODD, "tea", (), 5)] == ["1"]
+        await views.write([Delete(ODD, [("1",)])])
+        assert await views.search(ODD, "tea", (), 5) == []
+
     def test_searching(self, tmp_path: Path) -> None:
         """Whatever is searched for in whatever texts: what is found is what going through all rows by hand finds."""
         with asyncio.Runner() as runner:
@@ -114,9 +167,10 @@ class SearchRules(ViewRules):
                 def check(fields: list[tuple[str, str | None]], words: str) -> None:
                     rows = [Text(str(n), title, body) for n, (title, body) in enumerate(fields)]
                     runner.run(views.write([Delete(TEXT, [(str(n),) for n in range(6)]), Put(TEXT, rows)]))
-                    found = runner.run(views.search(TEXT, words, (), 100))
-                    expected = {hit.row.thing_id for hit in matching(TEXT, rows, words)}
-                    assert {hit.row.thing_id for hit in found} == expected
+                    for each in (words, *OFTEN):
+                        found = runner.run(views.search(TEXT, each, (), 100))
+                        expected = {hit.row.thing_id for hit in matching(TEXT, rows, each)}
+                        assert {hit.row.thing_id for hit in found} == expected, each
 
                 check()
             finally:

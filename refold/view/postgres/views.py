@@ -1,0 +1,263 @@
+"""Rows in a schema beside a log in PostgreSQL, or in a database without one."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import asyncpg
+
+from refold.store.postgres import PostgresStore, read_address
+from refold.store.postgres.address import Address, quoted
+from refold.store.postgres.connections import PATIENCE, Connection, Connections
+from refold.view.api import Expect, Hit, Write
+from refold.view.find import Compare, Condition, Find
+from refold.view.postgres.layout import Layout, named, sent_as
+from refold.view.postgres.step import step_of
+from refold.view.search import Term, terms_of
+from refold.view.table import Key, Table, not_kept
+
+CONNECTIONS = 4
+KEYS_AT_ONCE = 10_000
+COMPARES: dict[Compare, str] = {"eq": "=", "ne": "IS DISTINCT FROM", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+COUNTS = "{0.25, 0.5, 0.75, 1.0}"
+"""How much a word counts by its weight, 1 to 4."""
+NOT_TEXT = {"22021", "22P05"}
+"""What PostgreSQL calls a NUL in a text."""
+TOO_MUCH = {"23502", "54000", "54001"}
+"""A key that is missing, too long for an index, or a value nested too deeply."""
+
+# Those that create tables wait for each other: several processes may come up at once.
+LOCK = "SELECT pg_advisory_xact_lock(1382377073, hashtext(current_schema))"
+# Not to_regclass: what it has seen before, it may remember behind a lock.
+THERE = """
+SELECT EXISTS (
+    SELECT FROM pg_class AS kept INNER JOIN pg_namespace AS place ON kept.relnamespace = place.oid
+    WHERE place.nspname = current_schema AND kept.relname = $1
+)"""
+
+T = TypeVar("T")
+
+
+class PostgresViews:
+    """Rows in a schema beside a log in PostgreSQL, or in a database without one."""
+
+    def __init__(self, address: Address, *, patience: Any = PATIENCE) -> None:
+        path = quoted(address.view_schema)
+        self._address = address
+        self._connections = Connections(address, CONNECTIONS, {}, patience, path=path)
+        self._layouts: dict[Table, Layout] = {}
+        self._own = False
+
+    @classmethod
+    def beside(cls, store: PostgresStore) -> "PostgresViews":
+        """Return the views in the database of a log, with which they end."""
+        views = cls(store.address, patience=store.patience)
+        store.on_close(views._connections.close)
+        return views
+
+    @classmethod
+    async def open(cls, url: str) -> "PostgresViews":
+        """Open views in a database where there need be no log."""
+        views = cls(read_address(url))
+        views._own = True
+
+        async def prepare(connection: Connection) -> None:
+            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(views._address.view_schema)}")
+
+        await views._connections.run(prepare)
+        return views
+
+    async def create(self, tables: Sequence[Table]) -> None:
+        """Make tables exist."""
+        layouts = [self._layout(table) for table in tables]
+
+        async def missing(connection: Connection) -> list[Layout]:
+            return [each for each in layouts if not await connection.fetchval(THERE, each.table.stored)]
+
+        async def work(connection: Connection) -> None:
+            if not await missing(connection):
+                return
+            async with connection.transaction():
+                await connection.execute(LOCK)
+                for layout in await missing(connection):
+                    for statement in layout.create():
+                        await connection.execute(statement)
+
+        await self._connections.run(work)
+
+    async def drop(self, stored: Sequence[str]) -> None:
+        """Remove tables, and what shows them under a plain name."""
+
+        async def work(connection: Connection) -> None:
+            async with connection.transaction():
+                await connection.execute(LOCK)
+                for name in stored:
+                    await connection.execute(f"DROP TABLE IF EXISTS {named(name)} CASCADE")
+
+        await self._connections.run(work)
+
+    async def write(self, writes: Sequence[Write], expects: Sequence[Expect] = ()) -> bool:
+        """Do all the writes in one statement; see the port."""
+        if not writes and not expects:
+            return True
+        step = step_of(writes, expects, self._layout)
+        tables = list({each.table for each in (*writes, *expects)})
+        sql = step.sql
+
+        async def work(connection: Connection) -> bool:
+            try:
+                return bool(await connection.fetchval(sql, *step.bound))
+            except asyncpg.UniqueViolationError:  # another was faster to write what must not be there
+                return False
+
+        return await self._on(tables, work)
+
+    async def get(self, table: Table, keys: Sequence[Key]) -> dict[Key, Any]:
+        """Return the rows that exist among these keys."""
+        layout = self._layout(table)
+        found: dict[Key, Any] = {}
+        for start in range(0, len(keys), KEYS_AT_ONCE):
+            some = list(dict.fromkeys(keys[start : start + KEYS_AT_ONCE]))
+            sql = f"SELECT {layout.columns} FROM {layout.name}"  # noqa: S608 - names are quoted, values bound
+            if table.key:
+                sql += f" INNER JOIN unnest({layout.key_arrays(1)}) AS asked ({layout.key}) USING ({layout.key})"
+            for row in await self._select(layout, sql, layout.sent_keys(some)):
+                found[table.key_of(row)] = row
+        return found
+
+    async def find(self, table: Table, find: Find) -> list[Any]:
+        """Return matching rows in order."""
+        layout = self._layout(table)
+        terms, bound = _where(layout, find.where)
+        if find.after is not None and table.key:
+            places: list[str] = []
+            for name, value in zip(table.key, find.after, strict=True):
+                column = table.column(name)
+                bound.append(sent_as(layout.type_of(column), column.dumped(value)))
+                places.append(f"${len(bound)}::{layout.type_of(column).name}")
+            terms.append(f"({layout.key}) > ({', '.join(places)})")
+        order = [
+            f"{named(column.name)} {'DESC NULLS LAST' if down else 'ASC NULLS FIRST'}" for column, down in find.order
+        ]
+        order += [named(name) for name in table.key]
+        sql = f"SELECT {layout.columns} FROM {layout.name}{_clause(terms)}"  # noqa: S608 - names are quoted, values bound
+        if order:
+            sql += f" ORDER BY {', '.join(order)}"
+        sql += f" LIMIT ${len(bound) + 1}::bigint OFFSET ${len(bound) + 2}::bigint"
+        return await self._select(layout, sql, [*bound, find.limit, find.offset])
+
+    async def count(self, table: Table, where: Sequence[Condition]) -> int:
+        """Count matching rows."""
+        layout = self._layout(table)
+        terms, bound = _where(layout, where)
+        sql = f"SELECT count(*) FROM {layout.name}{_clause(terms)}"  # noqa: S608 - names are quoted, values bound
+        return int(await self._on([table], lambda connection: connection.fetchval(sql, *bound)))
+
+    async def search(
+        self, table: Table, words: str, where: Sequence[Condition], limit: int, offset: int = 0
+    ) -> list[Hit]:
+        """Return the rows that hold all the words, the best first."""
+        asked = terms_of(table, words)
+        if not asked:
+            return []
+        layout = self._layout(table)
+        terms, bound = _where(layout, where)
+        query = f"${len(bound) + 1}::text::tsquery"
+        terms.append(f'"_words" @@ {query}')
+        bound += [" & ".join(map(_query, asked)), limit, offset]
+        rank = f"ts_rank_cd('{COUNTS}', \"_words\", {query})"
+        sql = (
+            f"SELECT {rank}, {layout.columns} FROM {layout.name}{_clause(terms)} "  # noqa: S608 - names are quoted, values bound
+            f"ORDER BY 1 DESC, {layout.key} LIMIT ${len(bound) - 1}::bigint OFFSET ${len(bound)}::bigint"
+        )
+        rows = await self._on([table], lambda connection: connection.fetch(sql, *bound))
+        return [Hit(layout.state(row[1:]), float(row[0])) for row in rows]
+
+    async def expose(self, table: Table) -> None:
+        """Show the rows of this version under the table's plain name, where they are not there already."""
+        if table.stored == table.name:
+            return
+        layout, name = self._layout(table), named(table.name)
+
+        async def work(connection: Connection) -> None:
+            async with connection.transaction():
+                await connection.execute(LOCK)
+                await connection.execute(f"DROP VIEW IF EXISTS {name}")
+                await connection.execute(f"CREATE VIEW {name} AS SELECT {layout.columns} FROM {layout.name}")  # noqa: S608 - names are quoted
+
+        await self._on([table], work)
+
+    async def close(self) -> None:
+        """Let go of the database, if it is not the log's."""
+        if self._own:
+            await self._connections.close()
+
+    def _layout(self, table: Table) -> Layout:
+        layout = self._layouts.get(table)
+        if layout is None:
+            layout = self._layouts[table] = Layout(table)
+        return layout
+
+    async def _select(self, layout: Layout, sql: str, bound: Sequence[Any]) -> list[Any]:
+        rows = await self._on([layout.table], lambda connection: connection.fetch(sql, *bound))
+        return [layout.state(tuple(row)) for row in rows]
+
+    async def _on(self, tables: Sequence[Table], work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Do some work on tables that may be gone by now."""
+
+        async def checked(connection: Connection) -> T:
+            try:
+                return await work(connection)
+            except asyncpg.UndefinedTableError as error:
+                for table in tables:
+                    if not await connection.fetchval(THERE, table.stored):
+                        raise not_kept(table) from None
+                raise AssertionError(str(error)) from error
+            except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                if said := _not_kept_because(error):
+                    raise ValueError(f"PostgreSQL cannot keep {said} ({error})") from error
+                raise
+
+        return await self._connections.run(checked)
+
+
+def _query(term: Term) -> str:
+    quoted_words = [f"'{word}'" for word in term.words]
+    return f"({' <-> '.join(quoted_words)}{':*' if term.prefix else ''})"
+
+
+def _clause(terms: Sequence[str]) -> str:
+    return " WHERE " + " AND ".join(terms) if terms else ""
+
+
+def _where(layout: Layout, conditions: Sequence[Condition]) -> tuple[list[str], list[Any]]:
+    """Return the terms of a clause, and what is bound in them."""
+    terms: list[str] = []
+    bound: list[Any] = []
+    for each in conditions:
+        of, name = layout.type_of(each.column), named(each.column.name)
+        if each.value is None:
+            terms.append(f"{name} IS {'NOT ' if each.compare == 'ne' else ''}NULL")
+            continue
+        values: list[Any] = each.value if each.compare == "in" else [each.value]
+        if each.column.form == "integer" and any(isinstance(value, float) for value in values):
+            kind, sent = "numeric", list(map(Decimal, values))  # an integer may be compared with 1.5
+        else:
+            kind, sent = of.name, [sent_as(of, value) for value in values]
+        bound.append(sent if each.compare == "in" else sent[0])
+        place = f"${len(bound)}::{kind}"
+        terms.append(
+            f"{name} = ANY ({place}[])" if each.compare == "in" else f"{name} {COMPARES[each.compare]} {place}"
+        )
+    return terms, bound
+
+
+def _not_kept_because(error: Exception) -> str | None:
+    """Return what it is that cannot be kept, if that is what the database or its driver says."""
+    state: object = getattr(error, "sqlstate", None)
+    if state in NOT_TEXT:
+        return "a text that holds a NUL character"
+    if state in TOO_MUCH or (isinstance(state, str) and state.startswith("22")):
+        return "a row"
+    # What the driver cannot send at all: it says no state, but that it is about a value.
+    return "a value" if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError) else None
