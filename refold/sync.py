@@ -9,14 +9,19 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
+from msgspec import Struct
+
 import refold.app
 from refold.errors import StoreClosed, WiringError
 from refold.model.message import Command, Event
 from refold.model.record import Recorded
 from refold.model.state import State
+from refold.runtime.look import Change, Found
 from refold.runtime.look import View as AsyncView
+from refold.runtime.operate import Operations as AsyncOperations
 
 S = TypeVar("S", bound=State)
+R = TypeVar("R", bound=Struct)
 T = TypeVar("T")
 AHEAD = 500
 """How many events an iterator takes over at once: each change of threads costs as much as reading several."""
@@ -152,21 +157,26 @@ class App:
         """Go through events, and then through those to come, for ever; see `refold.App.follow`."""
         return self._now.each(self._app.follow(of, after=after), 1)
 
-    def view(self, projection: type[S]) -> "View[S]":
-        """Return the view that a projection keeps."""
-        return View(self._app.view(projection), self._now)
+    def view(self, row: type[R]) -> "View[R]":
+        """Return the view that a projection keeps: by its state, or by one of its classes of rows."""
+        return View(self._app.view(row), self._now)
+
+    @property
+    def operations(self) -> "Operations":
+        """The operator's side; see `refold.App.operations`."""
+        return Operations(self._app.operations, self._now)
 
     def head(self) -> int:
         """Return the last position of the log."""
         return self._now.call(self._app.head())
 
-    def wait(self, position: int, projection: type[State] | Callable[..., Any] | None = None, **limit: Any) -> None:
+    def wait(self, position: int, projection: type | Callable[..., Any] | None = None, **limit: Any) -> None:
         """Wait until projections and processes have come to a position; see `refold.App.wait`."""
         self._now.call(self._app.wait(position, projection, **limit))
 
-    def settle(self) -> None:
+    def settle(self, *, parked: bool = False) -> None:
         """Wait until every projection and process is at rest; see `refold.App.settle`."""
-        self._now.call(self._app.settle())
+        self._now.call(self._app.settle(parked=parked))
 
     @property
     def _now(self) -> Portal:
@@ -180,21 +190,45 @@ class App:
             self._portal = None
 
 
-class View(Generic[S]):
+class View(Generic[R]):
     """The rows of a projection; see `refold.View`."""
 
-    def __init__(self, view: AsyncView[S], portal: Portal) -> None:
+    def __init__(self, view: AsyncView[R], portal: Portal) -> None:
         self._view = view
         self._portal = portal
 
-    def get(self, *key: Any, at_least: int = 0) -> S | None:
-        """Return the row with this key, or None."""
-        return self._portal.call(self._view.get(*key, at_least=at_least))
+    def get(self, *key: Any, **options: Any) -> R | None:
+        """Return the row with this key, or None; see `refold.View.get`."""
+        return self._portal.call(self._view.get(*key, **options))
 
-    def find(self, where: Mapping[str, Any] | None = None, **options: Any) -> list[S]:
+    def find(self, where: Mapping[str, Any] | None = None, **options: Any) -> list[R]:
         """Return the rows that meet all conditions, in order; see `refold.View.find`."""
         return self._portal.call(self._view.find(where, **options))
 
-    def count(self, where: Mapping[str, Any] | None = None, *, at_least: int = 0) -> int:
-        """Count the rows that meet all conditions."""
-        return self._portal.call(self._view.count(where, at_least=at_least))
+    def count(self, where: Mapping[str, Any] | None = None, **options: Any) -> int:
+        """Count the rows that meet all conditions; see `refold.View.count`."""
+        return self._portal.call(self._view.count(where, **options))
+
+    def search(self, words: str, **options: Any) -> list[Found[R]]:
+        """Return the rows that hold all the words, the best first; see `refold.View.search`."""
+        return self._portal.call(self._view.search(words, **options))
+
+    def watch(self, where: Mapping[str, Any] | None = None, *, after: int | None = None) -> Iterator[Change[R]]:
+        """Go on giving the rows that change, for ever; see `refold.View.watch`."""
+        return self._portal.each(self._view.watch(where, after=after), 1)
+
+
+class Operations:
+    """The operator's side of an open app; the methods are those of `refold.App.operations`, and wait for their end."""
+
+    def __init__(self, operations: AsyncOperations, portal: Portal) -> None:
+        self._operations = operations
+        self._portal = portal
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._operations, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            return self._portal.call(method(*args, **options))
+
+        return call

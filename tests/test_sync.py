@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from refold import InvalidQuery, SubscriptionFailed, WiringError
+from refold import InvalidQuery, SubscriptionFailed, WiringError, kept
 from refold.errors import StoreClosed
 from refold.sync import App, Portal
 from tests.conftest import Log
 from tests.runtime.bank import DECISIONS, Balance, BankEvent, Deposit, Deposited, Overdrawn, Transfer, Withdraw
+from tests.runtime.clicks import Clicked, Clicks, Failing
 
 
 def bank(log: Log, **options: Any) -> App:
@@ -236,3 +237,20 @@ def test_a_stopped_projection_is_told(url: str) -> None:
         app.record(Deposited("a", 1))
         with pytest.raises(SubscriptionFailed, match=r"has parked position 1 \(Deposited\)"):
             app.settle()
+
+
+def test_views_and_operations(url: str) -> None:
+    with App(url, events=Clicked | Failing, projections=[kept(Clicks, history=True)]) as app:
+        at = app.record(Clicked("a", 2), Clicked("b"))
+        view = app.view(Clicks)
+        assert view.get("a", at_least=at) == Clicks("a", 2)
+        assert view.find({"clicks": 1}, as_of=2) == [Clicks("b", 1)]
+        assert view.count(as_of=1) == 1
+        with pytest.raises(InvalidQuery, match="has no field to search in"):
+            view.search("a")
+        assert next(view.watch(after=1)).row == Clicks("b", 1)
+        [standing] = app.operations.standing()
+        assert (standing.name, standing.position) == ("Clicks", 2)
+        assert app.operations.parked() == []
+        app.settle(parked=True)
+        app.wait(at, Clicks)

@@ -1,7 +1,7 @@
 """Kept rows in a SQLite file, written by its one writer: all writes of a step in one transaction."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import apsw
 import msgspec
@@ -61,8 +61,8 @@ class SqliteViews:
         def work(connection: apsw.Connection) -> None:
             for name in stored:
                 kept = _name(_plain_name(name))
-                shown: Any = connection.execute(SHOWING, (f" FROM {kept}",)).fetchall()
-                for (view,) in shown:
+                showing = connection.execute(SHOWING, (f" FROM {kept}",))
+                for (view,) in cast("list[tuple[str]]", showing.fetchall()):
                     connection.execute(f"DROP VIEW {_name(view)}")
                 for each in (kept, _name(f"{_plain_name(name)}{WORDS}")):
                     connection.execute(f"DROP TABLE IF EXISTS {each}")

@@ -218,6 +218,14 @@ async def test_views_in_a_database_without_a_log(server: PostgresServer) -> None
         await views.close()
 
 
+async def test_views_opened_by_many_at_once(server: PostgresServer) -> None:
+    opened = await asyncio.gather(*[open_views_at(server.url("many")) for _ in range(8)])
+    await asyncio.gather(*[views.create([ITEM]) for views in opened])
+    assert await opened[0].count(ITEM, ()) == 0
+    for views in opened:
+        await views.close()
+
+
 async def test_an_index_gives_rows_in_order(views: PostgresViews, store: PostgresStore, server: PostgresServer) -> None:
     """A page of many rows, by an indexed field, does not sort them all."""
     await views.write([Put(INDEXED, [Item(f"{n:05}", name=f"{n % 50}", count=n) for n in range(5_000)])])

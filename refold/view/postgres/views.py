@@ -28,6 +28,8 @@ TOO_MUCH = {"23502", "54000", "54001"}
 
 # Those that create tables wait for each other: several processes may come up at once.
 LOCK = "SELECT pg_advisory_xact_lock(1382377073, hashtext(current_schema))"
+LOCK_SCHEMA = "SELECT pg_advisory_xact_lock(1382377073, 0)"
+HAS_SCHEMA = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)"
 # Not to_regclass: what it has seen before, it may remember behind a lock.
 THERE = """
 SELECT EXISTS (
@@ -61,10 +63,20 @@ class PostgresViews:
         views = cls(read_address(url))
         views._own = True
 
-        async def prepare(connection: Connection) -> None:
-            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(views._address.view_schema)}")
+        schema = views._address.view_schema
 
-        await views._connections.run(prepare)
+        async def prepare(connection: Connection) -> None:
+            # Looked at first: to say IF NOT EXISTS takes the right to create schemas, even where there is one.
+            async with connection.transaction():
+                if not await connection.fetchval(HAS_SCHEMA, schema):
+                    await connection.execute(LOCK_SCHEMA)
+                    await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
+
+        try:
+            await views._connections.run(prepare)
+        except BaseException:
+            await views.close()
+            raise
         return views
 
     async def create(self, tables: Sequence[Table]) -> None:
