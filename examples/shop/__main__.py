@@ -1,20 +1,30 @@
 """The shop at the command line: `python -m examples.shop demo`."""
 
 import time
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
+from rich.columns import Columns
 from rich.table import Table
+from rich.text import Text
 
 from examples.replay import replay
 from examples.shop import report
 from examples.shop.data import FOLDER, OPENING, SPAN, History, read_history, stages
+from examples.shop.inventory import Stock
+from examples.shop.live import change
 from examples.shop.main import STORE, make_app
+from examples.shop.orders import OPEN, Status
 from examples.shop.sample import made_up
-from examples.shop.views import OrderSummary
+from examples.shop.views import CatalogueEntry, MonthSummary, OrderSummary, Queue, Queued, QueueLength
 from examples.terminal import amount, console, made, must_exist, progress, run
 from refold import App
+from refold.cli.moment import MOMENT, MOMENT_OR_POSITION
 
 data_option = click.option("--data", "folder", type=click.Path(path_type=Path), help="Folder with the CSV files.")
 store_option = click.option("--store", default=STORE, show_default=True, help="Where the log is: sqlite:///FILE.")
@@ -47,11 +57,54 @@ def replay_command(folder: Path | None, store: str) -> None:
 @store_option
 @click.option("--json", "as_json", is_flag=True, help="A list of order_id, status, total, paid.")
 @click.option("--status", help="Only those that are, say, shipped.")
+@click.option("--customer", help="Only those of a customer.")
+@click.option("--min-total", type=Decimal, help="Only those of so much, or more.")
+@click.option("--since", type=MOMENT, metavar="TIME", help="Only those placed at this time or later.")
+@click.option("--order", default="order_id", show_default=True, help="A field; -total from high to low.")
 @click.option("--limit", type=click.IntRange(min=1), help="No more than so many.")
-def orders(store: str, as_json: bool, status: str | None, limit: int | None) -> None:
-    """List orders: what they cost, what was paid, where they are."""
+@click.option("--page", default=1, type=click.IntRange(min=1), help="The how manieth so many.")
+@click.option("--as-of", type=MOMENT_OR_POSITION, metavar="TIME|POSITION", help="As the list was then.")
+def orders(store: str, **asked: Any) -> None:
+    """List orders: what they cost, what was paid, where they are; now, or as the list was."""
+    look_into(store, lambda app: listed(app, **asked))
+
+
+@main.command()
+@store_option
+@click.argument("words", nargs=-1, required=True)
+def search(store: str, words: tuple[str, ...]) -> None:
+    """Search the catalogue: all WORDS, `mov*` for the beginning of one."""
+    look_into(store, lambda app: found(app, " ".join(words)))
+
+
+@main.command()
+@store_option
+@click.option("--below", default=5, show_default=True, help="Only what is down to so many.")
+@click.option("--limit", default=20, show_default=True)
+def stock(store: str, below: int, limit: int) -> None:
+    """Show what is running out."""
+    look_into(store, lambda app: running_out(app, below, limit))
+
+
+@main.command()
+@store_option
+@click.option("--limit", default=20, show_default=True)
+def queue(store: str, limit: int) -> None:
+    """Show what the warehouse has to do, the oldest first."""
+    look_into(store, lambda app: queued(app, limit))
+
+
+@main.command()
+@store_option
+def dashboard(store: str) -> None:
+    """Show how sales go."""
+    look_into(store, sales)
+
+
+def look_into(store: str, work: Callable[[App], Coroutine[None, None, None]]) -> None:
+    """Look into a store that is there."""
     must_exist(store, f"python -m examples.shop replay --store {store}")
-    run(make_app(store), lambda app: listed(app, {"status": status} if status else {}, limit, as_json=as_json))
+    run(make_app(store), work)
 
 
 def history_of(folder: Path | None) -> History:
@@ -86,6 +139,8 @@ async def shown(app: App, store: str, history: History) -> None:
     for part in await report.show(app, history):
         console.print()
         console.print(part)
+    console.print("\n[bold]Now one of these views is to count something else, while the shop goes on selling.[/bold]")
+    await change(app, store)
     if example := report.example_of(history):
         console.print(look_around(store, example.order_id, f"{example.placed:%Y-%m-%d}"), soft_wrap=True)
 
@@ -97,18 +152,83 @@ def look_around(store: str, order_id: str, day: str) -> str:
   refold log read --store {store} --tag order:{order_id}
   refold state examples.shop.main:make_app Order {order_id} --store {store}
   refold state examples.shop.main:make_app Order {order_id} --store {store} --effective {day}
-  python -m examples.shop orders --store {store} --status invoiced --limit 20
+  refold projection list examples.shop.main:make_app --store {store}
+  python -m examples.shop orders --store {store} --status invoiced --order=-total --limit 20 --as-of 20000
+  python -m examples.shop search --store {store} "mov* decor*"
+  python -m examples.shop queue|stock|dashboard --store {store}
 and in the code: examples/shop/orders.py first."""
 
 
-async def listed(app: App, where: dict[str, str], limit: int | None, *, as_json: bool) -> None:
-    rows = await app.view(OrderSummary).find(where, order="order_id", limit=limit, at_least=await app.head())
+async def listed(
+    app: App,
+    *,
+    as_json: bool,
+    status: str | None,
+    customer: str | None,
+    min_total: Decimal | None,
+    since: datetime | None,
+    order: str,
+    limit: int | None,
+    page: int,
+    as_of: datetime | int | None,
+) -> None:
+    asked = {"status": status, "customer_id": customer, "total__ge": min_total, "placed_at__ge": since}
+    where = {name: value for name, value in asked.items() if value is not None}
+    view, offset = app.view(OrderSummary), (page - 1) * (limit or 0)
+    rows = await view.find(where, order=order, limit=limit, offset=offset, at_least=await app.head(), as_of=as_of)
     if as_json:
         encode = msgspec.json.Encoder(decimal_format="number").encode
         found = [{"order_id": r.order_id, "status": r.status, "total": r.total, "paid": r.paid} for r in rows]
         click.echo(msgspec.json.format(encode(found), indent=2))
         return
-    console.print(table_of(rows))
+    table = table_of(rows)
+    if limit:
+        table.caption = f"page {page} of {-(-await view.count(where, as_of=as_of) // limit):,}"
+    console.print(table)
+
+
+async def found(app: App, words: str) -> None:
+    hits = await app.view(CatalogueEntry).search(words, limit=20, at_least=await app.head())
+    table = made(f"{len(hits)} products for {words}", "product", "-sold")
+    for hit in hits:
+        line = Text()
+        for piece, matches in hit.highlights["words"]:
+            line.append(piece, style="bold yellow" if matches else "")
+        table.add_row(line, f"{hit.row.units:,}")
+    console.print(table)
+
+
+async def running_out(app: App, below: int, limit: int) -> None:
+    await app.wait(await app.head(), Stock)
+    rows = await app.view(Stock).find({"available__lt": below}, order="available", limit=limit)
+    table = made(f"Fewer than {below} are left", "product", "-available")
+    for row in rows:
+        table.add_row(row.sku, f"{row.available:,}")
+    table.caption = f"{await app.view(Stock).count({'available__lt': below}):,} products in all"
+    console.print(table)
+
+
+async def queued(app: App, limit: int) -> None:
+    await app.wait(await app.head(), Queue)
+    lengths = {row.status: row.orders for row in await app.view(QueueLength).find()}
+    table = made(
+        ", ".join(f"{lengths.get(status, 0):,} {status}" for status in OPEN), "order", "since", "stage", "-items"
+    )
+    for row in await app.view(Queued).find({"status__ne": Status.CREATED}, order="since", limit=limit):
+        table.add_row(row.order_id, f"{row.since:%Y-%m-%d %H:%M}" if row.since else "", row.status, str(row.items))
+    console.print(table)
+
+
+async def sales(app: App) -> None:
+    await app.wait(await app.head())
+    months = await app.view(MonthSummary).find(order="month")
+    most = max((row.revenue for row in months), default=Decimal(1)) or Decimal(1)
+    table = made("Sales", "month", "-paid", "")
+    for row in months:
+        table.add_row(row.month, amount(row.revenue), Text("█" * int(row.revenue * 40 / most), style="cyan"))
+    console.print(table)
+    console.print(Columns([await report.by_payment_type(app), await report.by_category(app, 10)], padding=(0, 3)))
+    console.print(await report.punctuality(app))
 
 
 def table_of(rows: list[OrderSummary]) -> Table:

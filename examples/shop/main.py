@@ -1,6 +1,8 @@
 """The shop, wired: lists in, a running system out. No other file knows the app."""
 
 import os
+from collections.abc import Sequence
+from typing import Any
 
 from examples.replay import BatchReplayed, MisfitFound, MisfitSummary
 from examples.shop.catalogue import ProductListed, list_product
@@ -25,11 +27,31 @@ from examples.shop.inventory import (
 from examples.shop.orders import OrderEvent, cancel_order, place_order
 from examples.shop.payments import PaymentCaptured, approve_order, capture_payment
 from examples.shop.reviews import ReviewSubmitted, submit_review
-from examples.shop.views import CategorySummary, CustomerSummary, MonthSummary, OrderSummary, PaymentTypeSummary
-from refold import App
+from examples.shop.views import (
+    CatalogueEntry,
+    CategorySummary,
+    CustomerSummary,
+    MonthSummary,
+    OrderSummary,
+    PaymentTypeSummary,
+    Queue,
+)
+from refold import App, kept
+
+PROJECTIONS = [
+    kept(OrderSummary, history=True),
+    CustomerSummary,
+    MonthSummary,
+    PaymentTypeSummary,
+    CategorySummary,
+    CatalogueEntry,
+    Queue,
+    Stock,
+    MisfitSummary,
+]
 
 
-def make_app(url: str) -> App:
+def make_app(url: str, projections: Sequence[Any] = PROJECTIONS) -> App:
     return App(
         url,
         events=[
@@ -57,15 +79,7 @@ def make_app(url: str) -> App:
             submit_review,
         ],
         processes=[fulfil],
-        projections=[
-            OrderSummary,
-            CustomerSummary,
-            MonthSummary,
-            PaymentTypeSummary,
-            CategorySummary,
-            Stock,
-            MisfitSummary,
-        ],
+        projections=projections,
     )
 
 

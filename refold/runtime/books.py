@@ -82,6 +82,8 @@ class Version(Struct, frozen=True):
     switched_at: datetime | None = None
     hold: bool = False
     """Whether it is switched to only when somebody says so."""
+    pinned: bool = False
+    """Whether it is read because somebody said so: then an older program that alone is left does not take over."""
     comparison: Comparison | None = None
 
     def subscriptions(self) -> tuple[str, ...]:

@@ -130,7 +130,7 @@ class Operations:
         """Let a version be the one that is read, the newest if none is named; return it."""
         upkeep = self._upkeep(projection)
         wanted = _named(await upkeep.versions.all(), version, not_active=True)
-        if not await upkeep.versions.switch(wanted):
+        if not await upkeep.versions.switch(wanted, pinned=True):
             raise InvalidQuery(f"{projection} was changed by somebody else at the same time; look, and try again")
         return wanted
 

@@ -164,7 +164,7 @@ class Upkeep:
 
     async def _switch(self, own: Version) -> None:
         active = await self.versions.active()
-        if own.status == "kept" and (active is None or not await self.versions.is_left(active)):
+        if own.status == "kept" and (active is None or active.pinned or not await self.versions.is_left(active)):
             return
         if active is not None and own.comparison is None:
             comparison = await comparison_of(self.versions, self._store, active, own)

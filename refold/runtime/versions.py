@@ -121,12 +121,12 @@ class Versions:
                 return False
         return True
 
-    async def switch(self, version: Version) -> bool:
+    async def switch(self, version: Version, *, pinned: bool = False) -> bool:
         """Let a version be the one that is read, in one step, and drop those before the last; False if it is not."""
         rows = await self.all()
         if version.status == "active" or version.version not in {row.version for row in rows}:
             return False
-        return await self._switch(rows, version, leave="kept")
+        return await self._switch(rows, replace(version, pinned=pinned), leave="kept")
 
     async def rollback(self) -> Version:
         """Let the version that was read before be read again."""
@@ -135,7 +135,7 @@ class Versions:
         if not before:
             raise InvalidQuery(f"{self.definition.name} has no earlier version to go back to")
         version = max(before, key=lambda row: row.switched_at or row.started_at or datetime.min.replace(tzinfo=UTC))
-        await self._switch(rows, version, leave="rejected")
+        await self._switch(rows, replace(version, pinned=True), leave="rejected")
         return version
 
     async def _switch(self, rows: Sequence[Version], version: Version, *, leave: str) -> bool:

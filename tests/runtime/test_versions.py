@@ -265,3 +265,14 @@ async def test_a_view_that_was_never_kept(log: Log) -> None:
 
 def test_names_of_subscriptions() -> None:
     assert Version("P", "v", "f", "active", ()).subscriptions() == ("P@v",)
+
+
+async def test_what_was_switched_to_by_hand_stays_though_nobody_keeps_it_up_yet(log: Log) -> None:
+    async with clicks(log) as old:
+        await old.record(Clicked("a", 3))
+        await old.settle()
+        async with clicks(log, Doubled).passive() as new:
+            await new.operations.rebuild("Clicks", hold=True)
+            await new.operations.switch("Clicks")
+        await old._now.look()
+        assert await old.view(Clicks).get("a") == Clicks("a", 6)
