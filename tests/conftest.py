@@ -1,5 +1,7 @@
 """What tests of several floors share."""
 
+from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 from typing import TypeAlias
 
@@ -7,12 +9,30 @@ import pytest
 
 from refold.store.api import Store
 from refold.store.memory import MemoryStore
+from refold.testing.postgres import PostgresServer
 
 Log: TypeAlias = str | Store
 """What apps are opened on."""
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """Return a server for those tests that need one."""
+    with PostgresServer(durable=False) as server:
+        yield server
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what takes a log in memory and on SQLite; in modules that say so, on PostgreSQL too."""
+    if "log" in metafunc.fixturenames:
+        databases = ["memory", "sqlite", *(["postgres"] if getattr(metafunc.module, "ON_POSTGRES", False) else [])]
+        metafunc.parametrize("log", databases, indirect=True)
+
+
+@pytest.fixture
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Log:
     """Return what to open an app on, or several that share a log."""
+    if request.param == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        return server.url(blake2b(str(tmp_path).encode(), digest_size=8).hexdigest())
     return MemoryStore() if request.param == "memory" else f"sqlite:///{tmp_path}/log.db"

@@ -14,7 +14,7 @@ from msgspec import Struct
 from refold.model.record import StoredEvent
 from refold.view.api import Expect, Put, Views, Write
 from refold.view.find import conditions_of, find_of
-from refold.view.table import Table, table_of
+from refold.view.table import Form, Table, table_of
 
 Status: TypeAlias = Literal["building", "active", "kept", "rejected"]
 Action: TypeAlias = Literal["beat", "retry", "skip"]
@@ -41,7 +41,7 @@ class TableShape(Struct, frozen=True):
 
     name: str
     stored: str
-    columns: tuple[tuple[str, str], ...]
+    columns: tuple[tuple[str, Form], ...]
     """Names and forms."""
     dated: bool = False
     """Whether it has every row that there ever was."""

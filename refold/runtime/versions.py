@@ -16,7 +16,7 @@ from refold.runtime.books import CHECKPOINTS, PARKED, VERSIONS, Books, Checkpoin
 from refold.runtime.owner import is_gone
 from refold.runtime.project import Definition
 from refold.view.api import Delete, Expect, Put, Write
-from refold.view.table import Table
+from refold.view.table import Table, shaped
 
 FRESH_SECONDS = 0.25
 """How long it may take until a reader in another process notices that another version is read now."""
@@ -202,8 +202,8 @@ class Versions:
         return done
 
     async def _expose(self, version: Version) -> None:
-        for table in self.definition.tables(version.version):
-            await self.books.views.expose(table)
+        for shape in version.tables:  # of which this program may know less than is there
+            await self.books.views.expose(shaped(shape.name, version.version, shape.columns))
 
 
 def _shape(table: Table) -> TableShape:

@@ -202,6 +202,21 @@ def dated(table: Table) -> Table:
     )
 
 
+def shaped(name: str, version: str, columns: Iterable[tuple[str, Form]]) -> Table:
+    """Return a table of which no more is known than its columns, as of another program's; to be shown, not read."""
+    return _table(
+        name=name,
+        version=version,
+        cls=Struct,
+        key=(),
+        columns=tuple(Column(column, form, (object,), None, None) for column, form in columns),
+        indexes=(),
+        values=tuple,
+        made=lambda values: tuple(values.values()),
+        key_of=lambda _: (),
+    )
+
+
 def narrowed(table: Table, names: Collection[str], version: str) -> Table:
     """Return some columns of a table, its key among them, in another version of it; its rows are tuples, to be read."""
     columns = tuple(column for column in table.columns if column.name in names)

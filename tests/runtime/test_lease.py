@@ -17,6 +17,8 @@ from refold.view.memory import MemoryViews
 from tests.conftest import Log
 from tests.runtime.clicks import Clicked, Clicks, clicks
 
+ON_POSTGRES = True
+
 
 @pytest.fixture
 async def books() -> Books:

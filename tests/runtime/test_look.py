@@ -14,6 +14,8 @@ from tests.runtime.clicks import Busy, BusyPages, Clicked, Clicks, Failing, clic
 
 Sku = Annotated[str, Tag("product")]
 
+ON_POSTGRES = True
+
 
 class Listed(Event):
     sku: Sku

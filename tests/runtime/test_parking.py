@@ -13,6 +13,8 @@ from refold.runtime.books import Parked
 from tests.conftest import Log
 from tests.runtime.clicks import BROKEN, Broken, Busy, BusyPages, Clicked, Clicks, Failing, Tally, clicks
 
+ON_POSTGRES = True
+
 
 @pytest.fixture(autouse=True)
 def broken() -> Iterator[Broken]:

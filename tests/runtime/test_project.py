@@ -39,6 +39,8 @@ Order: TypeAlias = Annotated[str, Tag("order")]
 Sku: TypeAlias = Annotated[str, Tag("sku")]
 Day: TypeAlias = Annotated[date, Tag("day")]
 
+ON_POSTGRES = True
+
 
 class Color(Enum):
     RED = "red"

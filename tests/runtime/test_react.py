@@ -23,6 +23,8 @@ from tests.runtime.meddling import Meddled
 Item: TypeAlias = Annotated[str, Tag("item")]
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
+ON_POSTGRES = True
+
 
 class Asked(Event):
     item: Item

@@ -13,6 +13,8 @@ from refold.store.memory import MemoryStore
 from tests.conftest import Log
 from tests.runtime.clicks import Busy, BusyPages, Clicked, Failing, Page, Tally, clicks
 
+ON_POSTGRES = True
+
 
 async def test_rows_come_and_go(log: Log) -> None:
     async with clicks(log, BusyPages) as app:

@@ -1,16 +1,19 @@
 """Versions of a projection: built beside what is read, compared, switched to, and back."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from refold import InvalidQuery, NotKept, WaitTimeout, WiringError, kept
-from refold.runtime import upkeep, versions
+from refold.runtime import project, rebuild, upkeep, versions
 from refold.runtime.books import Version
 from tests.conftest import Log
 from tests.runtime.clicks import BROKEN, Clicked, Clicks, Doubled, Failing, Widened, clicks
+
+ON_POSTGRES = True
 
 
 @pytest.fixture(autouse=True)
@@ -276,3 +279,30 @@ async def test_what_was_switched_to_by_hand_stays_though_nobody_keeps_it_up_yet(
             await new.operations.switch("Clicks")
         await old._now.look()
         assert await old.view(Clicks).get("a") == Clicks("a", 6)
+
+
+async def test_a_rebuild_that_stands_still_says_where_and_why(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuild, "STALLED_SECONDS", 0.1)
+    monkeypatch.setattr(rebuild, "LOOK_SECONDS", 0.02)
+    async with clicks(log) as old:
+        await old.record(Clicked("a"), Failing("a"))
+        await old.settle()
+    handle: Any = project._Folding.handle
+    slept = False
+
+    async def slowly(*args: Any) -> int:
+        nonlocal slept
+        if not slept:
+            slept = True
+            await asyncio.sleep(0.5)
+        done: int = await handle(*args)
+        return done
+
+    monkeypatch.setattr(project._Folding, "handle", slowly)
+    async with clicks(log, Doubled).passive() as new:
+        told: list[Any] = []
+        await new.operations.rebuild("Clicks", tell=told.append)
+        stalled = [each.stalled for each in told if each.stalled]
+        assert stalled
+        assert re.match(r"no progress for \d+ s: at position 1, Clicked: it is being handled", stalled[0])
+        assert told[-1].stage == "switched"
