@@ -9,7 +9,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from refold.errors import Conflict, RefoldError, StoreError, SubscriptionFailed
 from refold.model.record import StoredEvent
 from refold.runtime.books import PARKED, SKIPPED, Books, Parked, Request, Skipped, parked_at
+from refold.runtime.lease import LeaseLost
 from refold.store.api import Store
 from refold.view.api import Delete, Put, Write
 
@@ -28,6 +29,18 @@ TRACEBACK_CHARS = 20_000
 STATE_CHARS = 20_000
 
 logger = logging.getLogger("refold.subscription")
+
+
+class Retries(Protocol):
+    """What can handle a parked event again."""
+
+    async def again(self, stored: StoredEvent, parked: Parked) -> Sequence[Write]:
+        """Handle an event for its key alone; return what is to be written."""
+        ...
+
+    def forget(self) -> None:
+        """Forget what was remembered of rows, and what is not written."""
+        ...
 
 
 class Parking:
@@ -83,7 +96,7 @@ class Parking:
         self,
         store: Store,
         requests: Sequence[Request],
-        again: Callable[[StoredEvent, Parked], Coroutine[Any, Any, Sequence[Write]]],
+        worker: Retries,
         save: Callable[[Sequence[Write]], Coroutine[Any, Any, None]],
     ) -> None:
         """Try again what is due or asked for, in order; what waits behind an event that succeeds follows it."""
@@ -102,16 +115,16 @@ class Parking:
                 left.append(row)
                 continue
             try:
-                writes = await again(await self._read(store, row.position), row)
-            except (StoreError, Conflict):
+                writes = await worker.again(await self._read(store, row.position), row)
+                await save([*writes, Delete(PARKED, [PARKED.key_of(row)])])
+            except (StoreError, Conflict, LeaseLost):
                 raise
             except Exception as error:
+                worker.forget()  # what it led to may be what cannot be written
                 row = failed(row, error, None)
                 held.update(row.keys)
                 left.append(row)
                 await save([Put(PARKED, [row])])
-            else:
-                await save([*writes, Delete(PARKED, [PARKED.key_of(row)])])
         self._learn(left)
 
     async def _read(self, store: Store, position: int) -> StoredEvent:

@@ -30,7 +30,7 @@ WRITE_SECONDS = 0.05
 BATCH, LEAST_BATCH = 20_000, 200
 """How many rows one write may have."""
 LARGE_PAGE, MORE_SECONDS = 200, 0.05
-"""After a page of so many events, how long is waited for the next one."""
+"""After a page of so many events behind which there are more, how long is waited for the next one."""
 
 logger = logging.getLogger("refold.subscription")
 
@@ -210,8 +210,9 @@ class Subscription:
                     batch.upto = page.upto
                     # Not before: two threads that both want the interpreter are slower than one after the other.
                     coming = asyncio.ensure_future(anext(pages, None))
-                    # What lies ready goes into the same batch; after a page as large as that there will be more.
-                    await asyncio.wait([coming], timeout=MORE_SECONDS if len(page) >= LARGE_PAGE else 0)
+                    # What lies ready goes into the same batch; in the middle of a log there is more to come.
+                    more = len(page) >= LARGE_PAGE and await self._store.head() > page.upto
+                    await asyncio.wait([coming], timeout=MORE_SECONDS if more else 0)
                 if saving is None:
                     if batch.cost or self._is_late(batch.upto):
                         saving = asyncio.create_task(self._save(batch.upto, batch.cost))
@@ -265,7 +266,7 @@ class Subscription:
 
     async def _retry(self) -> None:
         requests, self._requests = self._requests, []
-        await self.parking.retry(self._store, requests, self._worker.again, self._lease.write)
+        await self.parking.retry(self._store, requests, self._worker, self._lease.write)
         keys = [REQUESTS.key_of(each) for each in requests]
         if keys:
             await self.books.write(Delete(REQUESTS, keys))

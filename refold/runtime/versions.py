@@ -16,7 +16,7 @@ from refold.runtime.books import CHECKPOINTS, PARKED, VERSIONS, Books, Checkpoin
 from refold.runtime.owner import is_gone
 from refold.runtime.project import Definition
 from refold.view.api import Delete, Expect, Put, Write
-from refold.view.table import Table, shaped
+from refold.view.table import Form, Table, shaped
 
 FRESH_SECONDS = 0.25
 """How long it may take until a reader in another process notices that another version is read now."""
@@ -207,7 +207,7 @@ class Versions:
 
 
 def _shape(table: Table) -> TableShape:
-    columns = tuple((column.name, column.form) for column in table.columns)
+    columns: tuple[tuple[str, Form], ...] = tuple((column.name, column.form) for column in table.columns)
     return TableShape(table.name, table.stored, columns, dated=table.key[-1:] == ("valid_to",))
 
 

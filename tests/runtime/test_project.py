@@ -451,8 +451,9 @@ async def test_a_value_that_no_row_can_hold_parks_its_key(log: Log) -> None:
         await app.record(placed("o-1", tea=3), placed("o-3"))
         await app.settle(parked=True)
         assert await app.view(Precise).find() == [Precise("o-2", 3.0), Precise("o-3", 0.0)]
-        parked = await app.operations.parked()
-        assert [(each.position, bool(each.error)) for each in parked] == [(1, True), (3, False)]
+        for _ in range(2):
+            parked = await app.operations.retry()
+            assert [(each.position, bool(each.error)) for each in parked] == [(1, True), (3, False)]
         assert "nan cannot be kept" in parked[0].error
 
 
