@@ -15,8 +15,9 @@ from refold.model.query import Query, QueryItem
 from refold.model.record import Metadata, StoredEvent
 from refold.model.schema import Schema, decode_metadata
 from refold.runtime.books import Parked
+from refold.runtime.fold import Recent
 from refold.runtime.parking import Parking
-from refold.runtime.project import Kept, Recent, checked, version_of
+from refold.runtime.project import Kept, checked, version_of
 from refold.runtime.subscription import Worker
 from refold.store.api import Page
 from refold.view.api import Delete, Put, Views, Write

@@ -29,7 +29,7 @@ from refold import (
     WaitTimeout,
 )
 from refold.errors import StoreError, StoreFull
-from refold.runtime import project, subscription
+from refold.runtime import fold, subscription
 from refold.store.memory import MemoryStore
 from refold.store.open import open_store
 from refold.view.memory import MemoryViews
@@ -263,7 +263,7 @@ def test_rows_are_a_fold_of_the_log(batches: list[list[Event]], restart: int, re
                 await agree(one)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(project, "ROWS_REMEMBERED", remembered)
+        patch.setattr(fold, "ROWS_REMEMBERED", remembered)
         asyncio.run(check())
 
 
@@ -505,7 +505,7 @@ async def test_a_view_that_nobody_keeps_says_so(log: Log) -> None:
 
 
 async def test_memory_does_not_grow_with_the_rows() -> None:
-    recent = project.Recent(10)
+    recent = fold.Recent(10)
     for number in range(100):
         recent.put({(number,): OrderSummary(str(number))})
         assert recent.get((number,)) is not None

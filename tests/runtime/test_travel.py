@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refold import InvalidQuery, State, kept
-from refold.runtime import project, subscription, travel
+from refold.runtime import fold, subscription, travel
 from refold.store.memory import MemoryStore
 from refold.testing.clock import Clock
 from tests.conftest import Log
@@ -57,7 +57,7 @@ def test_all_ways_give_the_same_answer(events: list[Clicked], size: int, remembe
                         assert await view.get(page, as_of=upto) == row
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(project, "ROWS_REMEMBERED", remembered)
+        patch.setattr(fold, "ROWS_REMEMBERED", remembered)
         patch.setattr(subscription, "BATCH", batch)
         asyncio.run(check())
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from refold import InvalidQuery, NotKept, WaitTimeout, WiringError, kept
-from refold.runtime import project, rebuild, upkeep, versions
+from refold.runtime import fold, rebuild, upkeep, versions
 from refold.runtime.books import Version
 from tests.conftest import Log
 from tests.runtime.clicks import BROKEN, Clicked, Clicks, Doubled, Failing, Widened, clicks
@@ -287,7 +287,7 @@ async def test_a_rebuild_that_stands_still_says_where_and_why(log: Log, monkeypa
     async with clicks(log) as old:
         await old.record(Clicked("a"), Failing("a"))
         await old.settle()
-    handle: Any = project._Folding.handle
+    handle: Any = fold.Folding.handle
     slept = False
 
     async def slowly(*args: Any) -> int:
@@ -298,7 +298,7 @@ async def test_a_rebuild_that_stands_still_says_where_and_why(log: Log, monkeypa
         done: int = await handle(*args)
         return done
 
-    monkeypatch.setattr(project._Folding, "handle", slowly)
+    monkeypatch.setattr(fold.Folding, "handle", slowly)
     async with clicks(log, Doubled).passive() as new:
         told: list[Any] = []
         await new.operations.rebuild("Clicks", tell=told.append)
