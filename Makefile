@@ -40,4 +40,4 @@ bench: $(READY)  ## measure against raw loops and peers, in one run; CASES="one-
 	$(BIN)/python -m bench $(CASES)
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.db demo.db-*
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.db demo.db-* demo.analytics

@@ -6,8 +6,9 @@ from contextlib import AsyncExitStack
 from copy import copy
 from datetime import datetime
 from itertools import chain
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 from msgspec import Struct
 
@@ -18,6 +19,7 @@ from refold.model.query import Query, QueryItem
 from refold.model.record import Recorded
 from refold.model.schema import Schema
 from refold.model.state import State
+from refold.runtime.analyse import Analytics
 from refold.runtime.books import Books
 from refold.runtime.execute import Context, Executor, decisions_by_command
 from refold.runtime.load import Loader, position_at
@@ -33,6 +35,9 @@ from refold.runtime.versions import Versions
 from refold.store.api import Clock, Conditions, Store, utc_now
 from refold.store.open import check_url, open_store
 from refold.view.open import open_views, open_views_at
+
+if TYPE_CHECKING:
+    from refold.view.parquet import Answer
 
 S = TypeVar("S", bound=State)
 E = TypeVar("E", bound=Event)
@@ -53,6 +58,7 @@ class App:
         processes: Iterable[Callable[..., Any]] = (),
         projections: Iterable[type[State] | type[Projection] | Kept] = (),
         upcasters: Iterable[Callable[[Any], Event]] = (),
+        analytics: str | Path | None = None,
         snapshot_every: int | None = None,
         hot_states: int = 10_000,
         clock: Clock = utc_now,
@@ -60,7 +66,8 @@ class App:
         """Wire an app, or raise `WiringError` saying what to write.
 
         `store` is an address (`sqlite:///shop.db`, `memory:`) or an open store, which is then not closed. `events` is
-        a union or list of all event classes. With `snapshot_every`, a state that has folded so many events since its
+        a union or list of all event classes. `analytics` is a folder in which events and views are mirrored as Parquet
+        files, to be asked by `query`. With `snapshot_every`, a state that has folded so many events since its
         last snapshot is kept anew. `hot_states` bounds how many are remembered in memory.
         """
         if isinstance(store, str):
@@ -78,6 +85,7 @@ class App:
         self._processes = [Process(function, self.schema) for function in _several("processes", processes)]
         self._projections = [_definition(each, self.schema) for each in _several("projections", projections)]
         self._kept = {table.cls: each.name for each in self._projections for table in each.tables("")}
+        self._analytics = _folder(analytics)
         self._hot_states = hot_states
         self._snapshot_every = snapshot_every
         self._clock = clock
@@ -261,6 +269,25 @@ class App:
         """The operator's side: how far everything is, what is parked, versions, rebuilds."""
         return Operations(self._now, self._recipe)
 
+    async def query(
+        self,
+        sql: str,
+        values: Sequence[Any] | Mapping[str, Any] = (),
+        *,
+        at_least: int = 0,
+        seconds: float = WAIT_SECONDS,
+    ) -> "Answer":
+        """Ask the mirror in SQL, as DuckDB understands it: `select month, sum(total) from OrderPlaced group by 1`.
+
+        Each event class is a table, and so is each view; `events` has all events. The answer gives `.rows()`, `.pl()`
+        (Polars) or `.arrow()`. It can wait until the mirror, which is about a second behind, shows a position, and
+        may take so many seconds. Raises `InvalidQuery` for what is no question.
+        """
+        found = self._now.analytics
+        if found is None:
+            raise WiringError("this app has no mirror to ask: give it a folder, analytics='shop-analytics'")
+        return await found.query(sql, values, at_least=at_least, seconds=seconds, wait=WAIT_SECONDS)
+
     async def head(self) -> int:
         """Return the last position of the log."""
         return await self._now.store.head()
@@ -367,6 +394,8 @@ class App:
             # What it looks at lies in the past, so it remembers states of its own.
             process.acts_through(self._loader(store, beside), executor)
             running.processes[process.name] = process
+        if self._analytics is not None:
+            running.analytics = Analytics(self._analytics, self.schema, store, list(running.upkeeps.values()))
         exits.push_async_callback(running.close)
         return running
 
@@ -414,6 +443,16 @@ def _definition(given: object, schema: Schema) -> Definition:
     if isinstance(how.projection, type) and issubclass(how.projection, Projection):  # pyright: ignore[reportUnnecessaryIsInstance]
         return TableProjection(how, schema)
     return StateProjection(how, schema)
+
+
+def _folder(analytics: str | Path | None) -> Path | None:
+    """Read where the mirror is to be; refuse it if what it takes is not installed."""
+    if analytics is None:
+        return None
+    from refold.view import parquet
+
+    assert parquet
+    return Path(analytics)
 
 
 def _zoned(moment: datetime, name: str) -> datetime:

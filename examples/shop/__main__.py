@@ -21,7 +21,7 @@ from examples.shop.live import change
 from examples.shop.main import STORE, make_app
 from examples.shop.orders import OPEN, Status
 from examples.shop.sample import made_up
-from examples.shop.views import CatalogueEntry, MonthSummary, OrderSummary, Queue, Queued, QueueLength
+from examples.shop.views import CatalogueEntry, OrderSummary, Queue, Queued, QueueLength
 from examples.terminal import amount, console, made, must_exist, progress, run
 from refold import App
 from refold.cli.moment import MOMENT, MOMENT_OR_POSITION
@@ -97,8 +97,15 @@ def queue(store: str, limit: int) -> None:
 @main.command()
 @store_option
 def dashboard(store: str) -> None:
-    """Show how sales go."""
-    look_into(store, sales)
+    """Show how sales go, asked in SQL of the mirror that is kept beside the store."""
+    must_exist(store, f"python -m examples.shop replay --store {store}")
+    run(make_app(store, analytics=mirror_of(store)), sales)
+
+
+def mirror_of(store: str) -> str:
+    """Return the folder of the mirror: beside a file, or here."""
+    prefix, _, path = store.partition(":///")
+    return f"{path.partition('?')[0].removesuffix('.db')}.analytics" if prefix == "sqlite" else "shop.analytics"
 
 
 def look_into(store: str, work: Callable[[App], Coroutine[None, None, None]]) -> None:
@@ -219,16 +226,33 @@ async def queued(app: App, limit: int) -> None:
     console.print(table)
 
 
+MONTHS = "select month, sum(amount) from PaymentCaptured group by month order by month"
+CATEGORIES = """
+select line.category, sum(line.quantity), sum(line.quantity * line.price)
+from (select unnest(lines) as line from OrderPlaced) group by 1 order by 3 desc limit 8"""
+DAYS = """
+select year(placed.occurred_at), count(*), median(days), quantile_cont(days, 0.9)
+from (
+    select placed, date_diff('hour', placed.occurred_at, delivered.occurred_at) / 24 as days
+    from OrderPlaced as placed join OrderDelivered as delivered using (order_id)
+) group by 1 order by 1"""
+
+
 async def sales(app: App) -> None:
-    await app.wait(await app.head())
-    months = await app.view(MonthSummary).find(order="month")
-    most = max((row.revenue for row in months), default=Decimal(1)) or Decimal(1)
+    head = await app.head()
+    months = (await app.query(MONTHS, at_least=head)).rows()
+    most = max((float(paid) for _, paid in months), default=1.0) or 1.0
     table = made("Sales", "month", "-paid", "")
-    for row in months:
-        table.add_row(row.month, amount(row.revenue), Text("█" * int(row.revenue * 40 / most), style="cyan"))
-    console.print(table)
-    console.print(Columns([await report.by_payment_type(app), await report.by_category(app, 10)], padding=(0, 3)))
-    console.print(await report.punctuality(app))
+    for month, paid in months:
+        table.add_row(month, amount(Decimal(paid)), Text("█" * int(float(paid) * 40 / most), style="cyan"))
+    categories = made("Sold most, without freight", "category", "-units", "-ordered")
+    for category, units, ordered in (await app.query(CATEGORIES)).rows():
+        categories.add_row(category, f"{units:,}", amount(Decimal(ordered)))
+    days = made("From order to door", "year", "-delivered", "-median days", "-nine of ten")
+    for year, count, median, most_days in (await app.query(DAYS)).rows():
+        days.add_row(str(year), f"{count:,}", f"{median:.1f}", f"{most_days:.1f}")
+    for part in (table, Columns([categories, days], padding=(0, 3)), await report.punctuality(app)):
+        console.print(part)
 
 
 def table_of(rows: list[OrderSummary]) -> Table:

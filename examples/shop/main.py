@@ -51,7 +51,7 @@ PROJECTIONS = [
 ]
 
 
-def make_app(url: str, projections: Sequence[Any] = PROJECTIONS) -> App:
+def make_app(url: str, projections: Sequence[Any] = PROJECTIONS, analytics: str | None = None) -> App:
     return App(
         url,
         events=[
@@ -80,6 +80,7 @@ def make_app(url: str, projections: Sequence[Any] = PROJECTIONS) -> App:
         ],
         processes=[fulfil],
         projections=projections,
+        analytics=analytics,
     )
 
 

@@ -10,6 +10,7 @@ from refold.cli.app import check, state
 from refold.cli.log import log
 from refold.cli.parked import parked
 from refold.cli.projection import projection
+from refold.cli.query import query
 from refold.cli.run import run
 from refold.cli.store import store
 from refold.errors import RefoldError, WiringError
@@ -47,6 +48,7 @@ def main() -> None:
       refold run shop.main:app
       refold projection list shop.main:app
       refold parked list shop.main:app
+      refold query "select type, count(*) from events group by type" --mirror shop.mirror
     """
 
 
@@ -57,3 +59,4 @@ main.add_command(check)
 main.add_command(run)
 main.add_command(projection)
 main.add_command(parked)
+main.add_command(query)

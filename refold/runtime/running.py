@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 
 from refold.errors import InvalidQuery, StoreError, SubscriptionFailed, WaitTimeout
+from refold.runtime.analyse import Analytics
 from refold.runtime.books import PARKED, REQUESTS, SKIPPED, Action, Books, Parked, Request, Skipped, Version
 from refold.runtime.execute import Executor
 from refold.runtime.load import Loader
@@ -44,6 +45,7 @@ class Running:
         self.processes: dict[str, Process] = {}
         self.reactions: dict[str, Subscription] = {}
         """The subscriptions of processes, by name; empty in an app that leaves them to others."""
+        self.analytics: Analytics | None = None
         self.follows = False
         self._owner = owner
         self._looker: asyncio.Task[None] | None = None
@@ -65,6 +67,8 @@ class Running:
             self.reactions[name] = Subscription(name, process, self.store, self.books[0], self._owner)
             await self.reactions[name].start()
         self._looker = asyncio.create_task(self._look_on(), name="refold upkeep")
+        if self.analytics is not None:
+            self.analytics.start()
 
     async def stop(self) -> None:
         """Let others go on."""
@@ -75,7 +79,9 @@ class Running:
         await asyncio.gather(*(each.stop() for each in self.upkeeps.values()))
 
     async def close(self) -> None:
-        """Remove what was built for questions about the past."""
+        """Let go of what was built for questions, and of the mirror."""
+        if self.analytics is not None:
+            await self.analytics.stop()
         await asyncio.gather(*(each.close() for each in self.travels.values()))
         self._owner.close()
 
