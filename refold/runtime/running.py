@@ -89,6 +89,10 @@ class Running:
         """See to what others ask, and to the versions of projections."""
         for books in self.books:
             await self._hear(books)
+            versions = await books.versions()
+            for upkeep in self.upkeeps.values():
+                if upkeep.versions.books is books:
+                    upkeep.versions.learn(versions)
         await quietly(list(self.upkeeps.values()))
 
     def subscriptions(self) -> list[Subscription]:

@@ -55,7 +55,7 @@ class Upkeep:
     async def look(self) -> None:
         """See which version is this program's, keep it up, and switch to it if it is built."""
         async with self._looking:
-            own = await self.versions.own()
+            own = await self.versions.own(fresh=False)
             if own is None:  # dropped by others, who run a newer program: they keep up what is read
                 await self.stop()
                 self._own = None

@@ -39,13 +39,18 @@ class Versions:
             self._read_at = now
         return self._rows
 
+    def learn(self, rows: Sequence[Version]) -> None:
+        """Take in what was read of the versions of all projections at once."""
+        self._rows = [row for row in rows if row.projection == self.definition.name]
+        self._read_at = asyncio.get_running_loop().time()
+
     async def active(self) -> Version | None:
         """Return the version that is read."""
         return next((row for row in await self.all() if row.status == "active"), None)
 
-    async def own(self) -> Version | None:
+    async def own(self, *, fresh: bool = True) -> Version | None:
         """Return the version of this program: the one that is read if it is of this definition, or the newest."""
-        rows = [row for row in await self.all() if row.fingerprint == self.definition.fingerprint]
+        rows = [row for row in await self.all(fresh=fresh) if row.fingerprint == self.definition.fingerprint]
         rows.sort(key=lambda row: (row.status == "active", row.started_at or datetime.min.replace(tzinfo=UTC)))
         return rows[-1] if rows else None
 

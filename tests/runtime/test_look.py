@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 import pytest
 
 from refold import App, Change, Event, InvalidQuery, Searched, State, Tag, kept
+from refold.testing.postgres import PostgresServer
 from tests.conftest import Log
 from tests.runtime.clicks import Busy, BusyPages, Clicked, Clicks, Failing, clicks
 
@@ -144,3 +145,13 @@ async def test_parts_are_shared_by_processes(tmp_path: Path) -> None:
     async with clicks(url, kept(Clicks, parts=4)) as app:
         await app.settle()
         assert sum(row.clicks for row in await app.view(Clicks).find()) == 100
+
+
+async def test_a_log_in_a_file_and_a_view_in_postgresql(tmp_path: Path, postgres: PostgresServer) -> None:
+    log, other = f"sqlite:///{tmp_path}/log.db", postgres.url(f"look{tmp_path.name[-12:]}".replace("-", "_"))
+    for times in range(1, 3):
+        async with clicks(log, kept(Clicks, database=other, history=True), BusyPages) as app:
+            at = await app.record(Clicked("a"), Clicked("b", 3))
+            assert await app.view(Clicks).get("a", at_least=at) == Clicks("a", times)
+            assert await app.view(Clicks).get("a", as_of=1) == Clicks("a", 1)
+            assert await app.view(Busy).get("b", at_least=at) == Busy("b", 3 * times)
