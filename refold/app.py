@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, M
 from contextlib import AsyncExitStack
 from copy import copy
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
@@ -26,12 +25,13 @@ from refold.runtime.load import Loader, position_at
 from refold.runtime.look import View
 from refold.runtime.operate import Operations
 from refold.runtime.owner import Owner
-from refold.runtime.project import Definition, Kept, StateProjection
+from refold.runtime.project import Kept
 from refold.runtime.react import Process
 from refold.runtime.rebuild import Recipe
 from refold.runtime.running import Running
-from refold.runtime.tables import Projection, TableProjection
+from refold.runtime.tables import Projection
 from refold.runtime.versions import Versions
+from refold.runtime.wire import check, definition, folder, several
 from refold.store.api import Clock, Conditions, Store, utc_now
 from refold.store.open import check_url, open_store
 from refold.view.open import open_views, open_views_at
@@ -78,19 +78,19 @@ class App:
             raise WiringError("snapshot_every counts events, so it is at least 1")
         if hot_states < 0:
             raise WiringError("hot_states counts states, so it is not negative")
-        self._upcasters = _several("upcasters", upcasters)
+        self._upcasters = several("upcasters", upcasters)
         self.schema = Schema(events, self._upcasters)
         self._store_or_url = store
-        self._decisions = decisions_by_command(_several("decisions", decisions), self.schema)
-        self._processes = [Process(function, self.schema) for function in _several("processes", processes)]
-        self._projections = [_definition(each, self.schema) for each in _several("projections", projections)]
+        self._decisions = decisions_by_command(several("decisions", decisions), self.schema)
+        self._processes = [Process(function, self.schema) for function in several("processes", processes)]
+        self._projections = [definition(each, self.schema) for each in several("projections", projections)]
         self._kept = {table.cls: each.name for each in self._projections for table in each.tables("")}
-        self._analytics = _folder(analytics)
+        self._analytics = folder(analytics)
         self._hot_states = hot_states
         self._snapshot_every = snapshot_every
         self._clock = clock
         self._follows = True
-        self._check()
+        check(self._projections, self._processes, self._decisions)
         self._exit = AsyncExitStack()
         self._running: Running | None = None
 
@@ -388,8 +388,8 @@ class App:
         loader = self._loader(store, beside)
         executor = Executor(store, self.schema, loader, self._decisions, self._clock)
         running = Running(store, list(books.values()), loader, executor, Owner())
-        for definition in self._projections:
-            running.keep(definition, Versions(definition, books[definition.how.database]))
+        for each in self._projections:
+            running.keep(each, Versions(each, books[each.how.database]))
         for process in self._processes:
             # What it looks at lies in the past, so it remembers states of its own.
             process.acts_through(self._loader(store, beside), executor)
@@ -416,43 +416,10 @@ class App:
         if not isinstance(self._store_or_url, str):
             return None
         how = next(each.how for each in self._projections if each.name == projection)
-        return Recipe(self._store_or_url, how.database, _definition, how, self.schema.events, self._upcasters)
+        return Recipe(self._store_or_url, how.database, definition, how, self.schema.events, self._upcasters)
 
     def _loader(self, store: Store, books: Books | None) -> Loader:
         return Loader(store, self.schema, hot=self._hot_states, snapshot_every=self._snapshot_every, books=books)
-
-    def _check(self) -> None:
-        """Refuse names that come twice, and commands of processes that nothing decides."""
-        names: set[str] = set()
-        tables = [dict.fromkeys([each.name, *(t.name for t in each.tables(""))]) for each in self._projections]
-        for name in [*chain.from_iterable(tables), *(each.name for each in self._processes)]:
-            if name.casefold() in names:  # tables are named after them, and databases do not tell Ab from aB
-                raise WiringError(f"two projections or processes are called {name!r}; their checkpoints need two names")
-            names.add(name.casefold())
-        for process in self._processes:
-            for command in process.handler.emits or ():
-                if command not in self._decisions:
-                    raise WiringError(
-                        f"{described(process.handler.function)} emits {command.__name__}, which no decision takes: "
-                        "add one to `decisions`"
-                    )
-
-
-def _definition(given: object, schema: Schema) -> Definition:
-    how = given if isinstance(given, Kept) else Kept(cast(type, given))
-    if isinstance(how.projection, type) and issubclass(how.projection, Projection):  # pyright: ignore[reportUnnecessaryIsInstance]
-        return TableProjection(how, schema)
-    return StateProjection(how, schema)
-
-
-def _folder(analytics: str | Path | None) -> Path | None:
-    """Read where the mirror is to be; refuse it if what it takes is not installed."""
-    if analytics is None:
-        return None
-    from refold.view import parquet
-
-    assert parquet
-    return Path(analytics)
 
 
 def _zoned(moment: datetime, name: str) -> datetime:
@@ -463,10 +430,3 @@ def _zoned(moment: datetime, name: str) -> datetime:
 
 def _listed(of: object) -> Sequence[object]:
     return cast(Sequence[object], of) if isinstance(of, list | tuple) else (of,)
-
-
-def _several(name: str, given: Iterable[T]) -> list[T]:
-    """Read one of the lists that an app is made of."""
-    if isinstance(given, str | type) or not isinstance(given, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise WiringError(f"{name} takes a list: write {name}=[{getattr(given, '__name__', '…')}]")
-    return list(given)
