@@ -3,7 +3,7 @@
 import asyncio
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -151,7 +151,7 @@ def _show(answer: "Answer") -> None:
     table = Table()
     for place, name in enumerate(answer.columns):
         values = [row[place] for row in rows if row[place] is not None]
-        numbers = bool(values) and all(isinstance(value, NUMBERS) and not isinstance(value, bool) for value in values)
+        numbers = bool(values) and all(map(_is_number, values))
         table.add_column(Text(cleaned(name)), justify="right" if numbers else "left")
     for row in rows:
         table.add_row(*(Text(cleaned(_text(value))) for value in row))
@@ -165,13 +165,18 @@ def _write_json(answer: "Answer") -> None:
 
 
 def _write_csv(answer: "Answer") -> None:
-    lines = csv.writer(sys.stdout, lineterminator="\n")
-    lines.writerow(map(_harmless, answer.columns))
-    lines.writerows(map(_csv_cells, answer.rows()))
+    from refold.cli.show import cleaned
+
+    shown = cleaned if sys.stdout.isatty() else str
+    # Quoted texts, because a lone carriage return would otherwise end a line.
+    lines = csv.writer(sys.stdout, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    lines.writerow([_harmless(shown(name)) for name in answer.columns])
+    for row in answer.rows():
+        lines.writerow([_plain(each) if _is_number(each) else _harmless(shown(_text(each))) for each in row])
 
 
-def _csv_cells(row: Sequence[Any]) -> list[str]:
-    return [_text(value) if isinstance(value, NUMBERS) else _harmless(_text(value)) for value in row]
+def _is_number(value: Any) -> bool:
+    return isinstance(value, NUMBERS) and not isinstance(value, bool)
 
 
 def _harmless(text: str) -> str:
@@ -202,7 +207,7 @@ def _plain(value: Any) -> Any:
         case Decimal():
             return Decimal(_short(value))
         case list():
-            return [_plain(each) for each in cast(list[Any], value)]
+            return [_plain(each) for each in cast(Iterable[Any], value)]
         case dict():
             return {name: _plain(each) for name, each in cast(dict[str, Any], value).items()}
         case _:

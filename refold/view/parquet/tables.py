@@ -19,12 +19,12 @@ from refold.view.parquet.column import (
     JSON,
     PLACES,
     TEXT,
-    TEXTS,
     TIME,
     Column,
     columns_of,
     distinct,
     frame,
+    list_of,
 )
 from refold.view.parquet.manifest import Field, Table
 
@@ -38,7 +38,7 @@ FORM = 1
 _POSITION = Column("position", "position", INTEGER)
 _RECORDED_AT = Column("recorded_at", "recorded_at", TIME)
 _VERSION = Column("version", "version", INTEGER)
-_TAGS = Column("tags", "tags", TEXTS)
+_TAGS = Column("tags", "tags", list_of(TEXT))
 COMMON = (
     _POSITION,
     _RECORDED_AT,
