@@ -87,7 +87,7 @@ async def group_by(options: Options) -> None:
             "A group-by over the log",
             "events",
             {"refold query": duckdb, "SQLite's JSON": sqlite},
-            [Target("refold query", "SQLite's JSON", 3.0)],
+            [Target("refold query", "SQLite's JSON", 10.0)],
             rounds=options.rounds,
         )
     await store.close()

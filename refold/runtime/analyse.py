@@ -48,7 +48,10 @@ class Analytics:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        await self.mirror.close()
+        try:
+            await self.mirror.close()
+        except StoreError as error:  # what was not written is read from the log the next time
+            logger.warning("the mirror could not write what it had read last: %s", error)
 
     async def query(
         self, sql: str, values: Sequence[Any] | Mapping[str, Any], *, at_least: int, seconds: float, wait: float
@@ -69,11 +72,12 @@ class Analytics:
         while True:
             try:
                 await self.mirror.hold()
-                await self.mirror.adapt(self._store)
-                await asyncio.gather(self.mirror.run(self._store), self._mirror_views())
-            except StoreError as error:
-                logger.warning("the mirror waits %s s: %s", RETRY_SECONDS, error)
-            except RefoldError:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self.mirror.run(self._store))
+                    tasks.create_task(self._mirror_views())
+            except* StoreError as errors:
+                logger.warning("the mirror waits %s s: %s", RETRY_SECONDS, errors.exceptions[0])
+            except* RefoldError:
                 logger.exception("the mirror stopped; it is tried again in %s s", RETRY_SECONDS)
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -87,7 +91,10 @@ class Analytics:
             await asyncio.sleep(VIEWS_SECONDS)
 
     async def _mirror_view(self, upkeep: Upkeep) -> None:
-        """Put the rows of a view as they are in place of those that were mirrored, if it has moved."""
+        """Put the rows of a view in place of those that were mirrored, if it has moved.
+
+        They are as they are at its position or, those that change while they are read, a little later.
+        """
         shown = await upkeep.versions.shown()
         position = await upkeep.position()
         if self._mirrored.get(shown.projection) == position:

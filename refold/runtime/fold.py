@@ -74,7 +74,6 @@ class Folding:
         self._recent = Recent(ROWS_REMEMBERED)
         self._new: bool | None = None
         self._changed: dict[Key, Any] = {}
-        self._taken: dict[Key, Any] = {}
         self._since: dict[Key, int] = {}
         self._ended: list[Dated] = []
 
@@ -146,8 +145,7 @@ class Folding:
     def take(self) -> Sequence[Write]:
         """Return the rows that have changed."""
         changed, self._changed = self._changed, {}
-        self._recent.put(changed)
-        self._taken = changed  # is being written: until that is done, the database has older ones
+        self._recent.put(changed)  # is being written: until the next ones are, these are remembered in any case
         if not self._history:
             return [Put(self._table, list(changed.values()))] if changed else []
         ended, self._ended = self._ended, []
@@ -221,7 +219,7 @@ class Folding:
         since = self._since.get(key)
         if since is None:
             self._since[key] = position
-        elif old != new and since != position:
+        elif old != new:
             self._ended.append(Dated(old, since, position))
             self._since[key] = position
 
@@ -256,10 +254,8 @@ class Folding:
         return self._new and not self._recent.forgets
 
     def _remembered(self, key: Key) -> Any:
-        for rows in (self._changed, self._taken, self._recent):
-            if (row := rows.get(key)) is not None:
-                return row
-        return None
+        row = self._changed.get(key)
+        return self._recent.get(key) if row is None else row
 
     def _stored(self, key: Key) -> Key:
         return (*key, LARGEST) if self._history else key
@@ -288,7 +284,10 @@ class Folding:
 
 
 class Recent:
-    """The rows that changed last, in two generations of half the size: the older one goes when the newer is full."""
+    """The rows that changed last, in two generations of half the size: the older one goes when the newer is full.
+
+    Those that were put last are always there.
+    """
 
     def __init__(self, size: int) -> None:
         self.forgets = False

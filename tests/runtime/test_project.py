@@ -289,6 +289,24 @@ def test_times_are_the_same_whether_a_row_is_remembered_or_read(
     assert all(row.at is None or row.at.tzinfo is UTC for row in once)
 
 
+async def test_what_is_being_written_is_folded_on(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is folded while the one before is on its way: then the database has older rows than it goes on from."""
+    monkeypatch.setattr(fold, "ROWS_REMEMBERED", 0)
+    async with shop(log, Sold) as app:
+        views = app._now.books[0].views
+        write = views.write
+
+        async def slowly(*args: Any) -> bool:
+            await asyncio.sleep(0.005)
+            return await write(*args)
+
+        monkeypatch.setattr(views, "write", slowly)
+        for number in range(12):
+            await app.record(placed(f"o-{number}", tea=1, **{f"s{number}": 1}))
+            await asyncio.sleep(0.002)
+        await agree(app, Sold)
+
+
 async def test_two_apps_apply_each_event_once(log: Log) -> None:
     async with shop(log) as one, shop(log) as two:
         for number in range(40):

@@ -282,9 +282,9 @@ async def test_files_lie_by_type_and_month(folder: Path) -> None:
         await mirror.catch_up(store)
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
     assert found == [
-        "events/type=OrderPaid/month=2026-04/000000000006-000000000006-1.parquet",
-        "events/type=OrderPlaced/month=2026-03/000000000001-000000000003-1.parquet",
-        "events/type=OrderPlaced/month=2026-04/000000000004-000000000005-1.parquet",
+        "events/type=OrderPaid/month=2026-04/000000000006-000000000006-2.parquet",
+        "events/type=OrderPlaced/month=2026-03/000000000001-000000000003-2.parquet",
+        "events/type=OrderPlaced/month=2026-04/000000000004-000000000005-2.parquet",
     ]
 
 
@@ -771,7 +771,7 @@ async def test_another_log_is_refused(folder: Path) -> None:
 
 async def test_a_mirror_that_is_not_there_or_not_readable_is_told(folder: Path) -> None:
     with pytest.raises(NotAStore, match="no mirror at"):
-        Mirror(folder, SHOP).query("select 1")
+        Reader(folder).query("select 1")
     folder.mkdir()
     (folder / "mirror.json").write_text('{"format": 99}')
     with pytest.raises(StoreTooNew, match=r"mirror\.json"):
@@ -779,6 +779,14 @@ async def test_a_mirror_that_is_not_there_or_not_readable_is_told(folder: Path) 
     (folder / "mirror.json").write_text("{half")
     with pytest.raises(StoreDamaged, match="made anew"):
         await Mirror(folder, SHOP).hold()
+
+
+async def test_before_there_is_anything_there_are_empty_tables(folder: Path) -> None:
+    mirror = Mirror(folder, SHOP)
+    assert rows(mirror, "select position, total from OrderPlaced") == []
+    assert await mirror.catch_up(MemoryStore()) == 0
+    assert one(Reader(folder), "select count(*) from events") == 0
+    await mirror.close()
 
 
 async def test_files_that_are_gone_are_told(folder: Path) -> None:

@@ -15,7 +15,7 @@ import msgspec
 import polars as pl
 from msgspec import Struct
 
-from refold.errors import InvalidQuery, StoreDamaged, StoreError
+from refold.errors import InvalidQuery, NotAStore, StoreDamaged, StoreError
 from refold.view.parquet import manifest
 from refold.view.parquet.column import quoted
 from refold.view.parquet.database import DATA, named_tables, open_database, sql_type
@@ -84,7 +84,9 @@ class Answer:
 class Reader:
     """Asks a mirror that any process may be writing to, as it stood at one position."""
 
-    def __init__(self, folder: Path, *, memory: str = MEMORY) -> None:
+    def __init__(self, folder: Path, *, memory: str = MEMORY, before: Manifest | None = None) -> None:
+        """Name a folder, and what to answer from before there is a mirror in it; without that, it is an error."""
+        self._before = before
         self._folder = folder.absolute()
         self._memory = memory
         self._lock = threading.Lock()
@@ -92,7 +94,7 @@ class Reader:
 
     def tables(self) -> list[TableInfo]:
         """Return the tables there are, by name."""
-        found = manifest.read(self._folder)
+        found = self._read()
         common = tuple(Field(each.name, each.form.sql) for each in COMMON)
         total = sum(file.rows for name, table in found.events.items() if name != UNREAD for file in table.files)
         all_events = TableInfo(
@@ -121,7 +123,7 @@ class Reader:
             try:
                 frame = self._answer(connection, sql, values, limit_rows + 1, seconds)
             except duckdb.Error as error:
-                if manifest.read(self._folder).generation != now.generation and not _is_about_the_query(error):
+                if self._read().generation != now.generation and not _is_about_the_query(error):
                     continue  # what it was reading has been merged with others since
                 raise self._refused(now, error, seconds) from None
             finally:
@@ -140,10 +142,18 @@ class Reader:
                 self._opened[1].close()
             self._opened = None
 
+    def _read(self) -> Manifest:
+        try:
+            return manifest.read(self._folder)
+        except NotAStore:
+            if self._before is None:
+                raise
+            return self._before
+
     def _connection(self) -> tuple[Manifest, duckdb.DuckDBPyConnection]:
         """Return a connection of its own to the mirror of now."""
         with self._lock:
-            found = manifest.read(self._folder)
+            found = self._read()
             if self._opened is None or self._opened[0] != found:
                 try:
                     opened = open_database(self._folder, found, self._memory)

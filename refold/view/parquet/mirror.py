@@ -62,7 +62,7 @@ class Mirror:
         self._tables = EventTables(schema)
         self._batch_events = batch_events
         self._flush_seconds = flush_seconds
-        self._reader = Reader(self._folder, memory=memory)
+        self._reader = Reader(self._folder, memory=memory, before=Manifest(events=dict(self._tables.empty)))
         self._claim = Claim(self._folder)
         self._step = threading.Lock()
         self._manifest: Manifest | None = None
@@ -262,9 +262,9 @@ class Mirror:
             if self._manifest is None:
                 found = manifest.read(self._folder, create=True)
                 manifest.remove_leftovers(self._folder, found)
-                if not found.generation:
-                    found = msgspec.structs.replace(found, events=dict(self._tables.empty))
                 self._manifest = found
+                if not found.generation:
+                    self._replace(found, events=dict(self._tables.empty))
 
     def _stale(self, now: Manifest) -> list[str]:
         """Return the tables whose files, if there are any, were made by another definition."""
