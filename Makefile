@@ -30,7 +30,8 @@ types: $(READY)  ## mypy and pyright, strict
 	$(BIN)/basedpyright
 
 unit: $(READY)  ## the tests, with the README's and the docs' code
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 tests examples
+	$(BIN)/python -m pytest docs README.md  # each page in one process: its blocks go on where those before have ended
 
 crash: $(READY)  ## 200 kills and 20,000 power cuts; REFOLD_SEED=… repeats a run
 	REFOLD_KILLS=200 REFOLD_IMAGES=20000 $(BIN)/python -m pytest -s tests/crash
