@@ -20,6 +20,7 @@ from refold.model.query import AppendCondition, Query, QueryItem
 from refold.model.record import Metadata, NewEvent, Recorded, StoredEvent
 from refold.model.state import Singleton, State
 from refold.model.tag import Tag
+from refold.model.timer import Cancel, Later, at, cancel, later
 from refold.runtime.look import Change, Found, View
 from refold.runtime.project import kept
 from refold.runtime.tables import Projection, Row, Rows
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "App",
     "AppendCondition",
+    "Cancel",
     "Change",
     "Command",
     "Conflict",
@@ -39,6 +41,7 @@ __all__ = [
     "Indexed",
     "InvalidEvent",
     "InvalidQuery",
+    "Later",
     "Metadata",
     "NewEvent",
     "NotKept",
@@ -64,7 +67,10 @@ __all__ = [
     "View",
     "WaitTimeout",
     "WiringError",
+    "at",
+    "cancel",
     "kept",
+    "later",
     "open_store",
     "stored_as",
 ]

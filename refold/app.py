@@ -325,8 +325,9 @@ class App:
     async def settle(self, *, parked: bool = False) -> None:
         """Wait until every projection and process is at rest at the head, whatever they made each other do.
 
-        A version of a projection that is being built is built by then, and read. Raises as `wait` does, but
-        `WaitTimeout` only if one comes no further; and `SubscriptionFailed` if anything is parked, unless that may be.
+        Timers that are due by the app's clock are done by then, so that a test moves the clock, and settles. A version
+        of a projection that is being built is built by then, and read. Raises as `wait` does, but `WaitTimeout` only
+        if one comes no further; and `SubscriptionFailed` if anything is parked, unless that may be.
         """
         now = self._now
         while True:
@@ -340,6 +341,8 @@ class App:
                             raise
             await now.look()
             await self.wait(head)
+            for subscription in now.subscriptions():
+                await subscription.rung()
             if head == await self.head():
                 break
         if not parked:
@@ -387,12 +390,18 @@ class App:
         beside = next(iter(books.values()), None)
         loader = self._loader(store, beside)
         executor = Executor(store, self.schema, loader, self._decisions, self._clock)
-        running = Running(store, list(books.values()), loader, executor, Owner())
+        running = Running(store, list(books.values()), loader, executor, Owner(), self._clock)
         for each in self._projections:
             running.keep(each, Versions(each, books[each.how.database]))
         for process in self._processes:
             # What it looks at lies in the past, so it remembers states of its own.
-            process.acts_through(self._loader(store, beside), executor)
+            process.acts_through(
+                self._loader(store, beside),
+                executor,
+                books[None],
+                {command.__name__: command for command in self._decisions},
+                self._clock,
+            )
             running.processes[process.name] = process
         if self._analytics is not None:
             running.analytics = Analytics(self._analytics, self.schema, store, list(running.upkeeps.values()))

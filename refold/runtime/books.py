@@ -18,6 +18,8 @@ from refold.view.table import Form, Table, table_of
 
 Status: TypeAlias = Literal["building", "active", "kept", "rejected"]
 Action: TypeAlias = Literal["beat", "retry", "skip"]
+TIMER = "@timer:"
+"""Begins the key of a timer that is parked, beside the tag that it has in common with events."""
 
 
 class Checkpoint(Struct, frozen=True):
@@ -116,6 +118,11 @@ class Parked(Struct, frozen=True):
         """The tags whose later events wait behind it."""
         return msgspec.json.decode(self.key, type=tuple[str, ...])
 
+    @property
+    def timer(self) -> str:
+        """The name of the timer that it is, rather than an event; empty if it is an event."""
+        return next((key.removeprefix(TIMER) for key in self.keys if key.startswith(TIMER)), "")
+
 
 class Skipped(Struct, frozen=True):
     """A parked event that somebody decided to leave out, and why."""
@@ -152,13 +159,39 @@ class Snapshot(Struct, frozen=True):
     data: bytes
 
 
+class Timer(Struct, frozen=True):
+    """A command that a process asked to be executed later."""
+
+    process: str
+    name: str
+    """What the process calls it, or its id."""
+    id: str
+    """Under which it is executed."""
+    position: int
+    """Of the event that led to it."""
+    key: str
+    """The first tag of that event; empty if it has none."""
+    command: str
+    data: bytes
+    due: datetime
+    set_at: datetime
+    actor: str = ""
+    correlation_id: str = ""
+    causation_id: str = ""
+    imported: bool = False
+    """Whether the event occurred at another time than it was recorded; then so does what comes of this."""
+    parked: bool = False
+    """Whether it has failed, or waits behind what has."""
+
+
 CHECKPOINTS = table_of(Checkpoint, "_checkpoint", ["subscription"])
 VERSIONS = table_of(Version, "_version", ["projection", "version"])
 PARKED = table_of(Parked, "_parked", ["subscription", "position", "key"])
 SKIPPED = table_of(Skipped, "_skipped", ["subscription", "position", "key"])
 REQUESTS = table_of(Request, "_request", ["subscription", "action", "position", "key"])
 SNAPSHOTS = table_of(Snapshot, "_snapshot", ["state", "key"])
-BOOKS = (CHECKPOINTS, VERSIONS, PARKED, SKIPPED, REQUESTS, SNAPSHOTS)
+TIMERS = table_of(Timer, "_timer", ["process", "name"], indexes=[("process", "parked", "due")])
+BOOKS = (CHECKPOINTS, VERSIONS, PARKED, SKIPPED, REQUESTS, SNAPSHOTS, TIMERS)
 
 
 class Books:
@@ -183,9 +216,11 @@ class Books:
         found = await self.views.get(CHECKPOINTS, [(name,) for name in subscriptions])
         return {row.subscription: row for row in found.values()}
 
-    async def find(self, table: Table, where: dict[str, Any] | None = None, limit: int | None = None) -> list[Any]:
-        """Return rows of a book in the order of their keys."""
-        return await self.views.find(table, find_of(table, where, (), limit, 0))
+    async def find(
+        self, table: Table, where: dict[str, Any] | None = None, limit: int | None = None, *, order: str = ""
+    ) -> list[Any]:
+        """Return rows of a book in the order of a column, and of their keys."""
+        return await self.views.find(table, find_of(table, where, order, limit, 0))
 
     async def count(self, table: Table, where: dict[str, Any]) -> int:
         """Count rows of a book."""

@@ -14,6 +14,7 @@ from refold.runtime.owner import Owner, shown
 from refold.runtime.rebuild import Progress, Rebuild, Recipe
 from refold.runtime.running import Running
 from refold.runtime.upkeep import Upkeep, comparison_of
+from refold.runtime.waiting import Waiting, cancelled, waiting
 
 STALLED_SECONDS = 60.0
 """How long a subscription that is behind may stand still until that is worth saying."""
@@ -78,6 +79,26 @@ class Operations:
         if not reason.strip():
             raise InvalidQuery("an event is skipped for a reason: say which")
         await self._mend(parked, "skip", reason, actor)
+
+    async def waiting(self, process: str | None = None) -> list[Waiting]:
+        """Return what a process, or all of them, have still to do: timers, and what is parked."""
+        if process is not None and process not in self._running.processes:
+            names = ", ".join(self._running.processes) or "none"
+            raise InvalidQuery(f"there is no process {process!r}; there is {names}")
+        processes = self._running.processes
+        wanted = processes if process is None else {process: processes[process]}
+        return await waiting(self._running.books[0], wanted, self._running.clock()) if wanted else []
+
+    async def give_up(self, process: str, key: str, *, reason: str, actor: str = "") -> int:
+        """Leave out all that a process has still to do for a key: what is parked, and timers; return how much."""
+        if not reason.strip():
+            raise InvalidQuery("a process gives up for a reason: say which")
+        await self.waiting(process)
+        parked = [each for each in await self.parked(process) if key in each.keys[:1]]
+        # From the last on: what fails first is what the others wait behind.
+        for each in reversed(parked):
+            await self._mend(each, "skip", reason, actor)
+        return len(parked) + await cancelled(self._running.books[0], process, key, reason, actor)
 
     async def events(self, *, after: int = 0, upto: int | None = None) -> AsyncIterator[StoredEvent]:
         """Go through events as they are stored, whether this program can read them or not."""

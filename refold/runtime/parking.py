@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from refold.errors import Conflict, RefoldError, StoreError, SubscriptionFailed
 from refold.model.record import StoredEvent
-from refold.runtime.books import PARKED, SKIPPED, Books, Parked, Request, Skipped, parked_at
+from refold.runtime.books import PARKED, SKIPPED, TIMERS, Books, Parked, Request, Skipped, parked_at
 from refold.runtime.lease import LeaseLost
 from refold.store.api import Store
 from refold.view.api import Delete, Put, Write
@@ -40,6 +40,14 @@ class Retries(Protocol):
 
     def forget(self) -> None:
         """Forget what was remembered of rows, and what is not written."""
+        ...
+
+
+class Timed(Protocol):
+    """What can execute a parked timer again."""
+
+    async def again(self, parked: Parked) -> Sequence[Write]:
+        """Execute it; return what is to be written."""
         ...
 
 
@@ -97,6 +105,7 @@ class Parking:
         store: Store,
         requests: Sequence[Request],
         worker: Retries,
+        timers: Timed | None,
         save: Callable[[Sequence[Write]], Coroutine[Any, Any, None]],
     ) -> None:
         """Try again what is due or asked for, in order; what waits behind an event that succeeds follows it."""
@@ -104,10 +113,13 @@ class Parking:
         left: list[Parked] = []
         held: set[str] = set()
         rows: list[Parked] = await self._books.find(PARKED, {"subscription": self._subscription})
-        for row in rows:
+        for row in sorted(rows, key=lambda row: (row.position, row.parked_at)):
             asked = next((each for each in requests if _means(each, row)), None)
             if asked is not None and asked.action == "skip":
-                await save([Delete(PARKED, [PARKED.key_of(row)]), Put(SKIPPED, [_skipped(row, asked)])])
+                gone = [Delete(PARKED, [PARKED.key_of(row)])]
+                if row.timer:
+                    gone.append(Delete(TIMERS, [(self._subscription, row.timer)]))
+                await save([*gone, Put(SKIPPED, [_skipped(row, asked)])])
                 continue
             waits = bool(row.error) and asked is None and (row.retry_at is None or row.retry_at > now)
             if waits or not held.isdisjoint(row.keys):
@@ -115,7 +127,10 @@ class Parking:
                 left.append(row)
                 continue
             try:
-                writes = await worker.again(await self._read(store, row.position), row)
+                if row.timer and timers is not None:
+                    writes = await timers.again(row)
+                else:
+                    writes = await worker.again(await _read(store, row.position), row)
                 await save([*writes, Delete(PARKED, [PARKED.key_of(row)])])
             except (StoreError, Conflict, LeaseLost):
                 raise
@@ -126,12 +141,6 @@ class Parking:
                 left.append(row)
                 await save([Put(PARKED, [row])])
         self._learn(left)
-
-    async def _read(self, store: Store, position: int) -> StoredEvent:
-        async for page in store.read(after=position - 1, upto=position):
-            for stored in page:
-                return stored
-        raise SubscriptionFailed(f"the log has no event at position {position} any more", position=position)
 
     def _learn(self, rows: Sequence[Parked]) -> None:
         self._keys = Counter(key for row in rows for key in row.keys)
@@ -151,6 +160,14 @@ class Parking:
         self._keys.update(row.keys)
         if row.retry_at and (self._due is None or row.retry_at < self._due):
             self._due = row.retry_at
+
+
+async def _read(store: Store, position: int) -> StoredEvent:
+    """Return the event at a position."""
+    async for page in store.read(after=position - 1, upto=position):
+        for stored in page:
+            return stored
+    raise SubscriptionFailed(f"the log has no event at position {position} any more", position=position)
 
 
 def failed(row: Parked, error: BaseException, state: object) -> Parked:

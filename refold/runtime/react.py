@@ -4,8 +4,8 @@ Events that share a tag are handled one after the other, in their order; others 
 parked, and those after it that have the same first tag wait behind it: that is what an event is chiefly about.
 """
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from refold.errors import Conflict, Rejected, StoreError, WiringError
@@ -16,14 +16,15 @@ from refold.model.query import Query, QueryItem
 from refold.model.record import Recorded, StoredEvent
 from refold.model.schema import Schema
 from refold.model.state import Identity, State
-from refold.runtime.books import Parked
+from refold.model.timer import Cancel, Later
+from refold.runtime.books import Books, Parked
 from refold.runtime.execute import Context, Executor
 from refold.runtime.load import Loader
 from refold.runtime.parking import Parking
-from refold.store.api import Page
+from refold.runtime.timers import Timers
+from refold.runtime.turns import in_turn
+from refold.store.api import Clock, Page
 from refold.view.api import Write
-
-AT_ONCE = 64
 
 S = TypeVar("S", bound=State)
 
@@ -38,36 +39,26 @@ class Process:
             if not isinstance(parameter, str):
                 schema.names(parameter.kind.events)
         self.query = Query((QueryItem(schema.names(cast(tuple[type[Event], ...], self.handler.messages))),))
+        self.timers = Timers(self.name)
         self._schema = schema
         self._loader: Loader | None = None
         self._executor: Executor | None = None
 
-    def acts_through(self, loader: Loader, executor: Executor) -> None:
-        """Say what loads its states and executes its commands."""
+    def acts_through(
+        self, loader: Loader, executor: Executor, books: Books, commands: Mapping[str, type[Command]], clock: Clock
+    ) -> None:
+        """Say what loads its states and executes its commands, where its timers are, and what the time is."""
         self._loader, self._executor = loader, executor
+        self.timers.act_through(books, commands, self._execute, clock)
 
     async def handle(self, page: Page, parking: Parking) -> int:
         """React to the events of a page, and wait until all its commands are done."""
-        permits = asyncio.Semaphore(AT_ONCE)
-        last: dict[str, asyncio.Task[None]] = {}
-        tasks: list[asyncio.Task[None]] = []
-        try:
-            for stored in page:
-                before = {last[tag] for tag in stored.tags if tag in last}
-                task = asyncio.create_task(self._in_turn(stored, before, permits, parking))
-                tasks.append(task)
-                last.update(dict.fromkeys(stored.tags, task))
-            for task in tasks:
-                await task
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await in_turn([(stored.tags, partial(self._in_turn, stored, parking)) for stored in page])
         return len(page)
 
     def take(self) -> Sequence[Write]:
-        """Keep nothing: what it does is in the log."""
-        return ()
+        """Return the timers that were set and cancelled; all else that it does is in the log."""
+        return self.timers.take()
 
     def refuse(self, stored: StoredEvent, parking: Parking, error: Exception) -> None:
         """Park an event."""
@@ -76,34 +67,30 @@ class Process:
     async def again(self, stored: StoredEvent, parked: Parked) -> Sequence[Write]:
         """React to an event that was parked."""
         await self._react_to(stored)
-        return ()
+        return self.timers.take()
 
     def forget(self) -> None:
-        """Remember nothing: a process has no rows."""
+        """Forget timers that are not written."""
+        self.timers.forget()
 
-    async def _in_turn(
-        self, stored: StoredEvent, before: set[asyncio.Task[None]], permits: asyncio.Semaphore, parking: Parking
-    ) -> None:
-        for task in before:
-            await task
+    async def _in_turn(self, stored: StoredEvent, parking: Parking) -> None:
         key = stored.tags[:1]  # what it is about first of all
         if parking.holds(key):
             parking.wait(stored, key)
             return
-        async with permits:
-            try:
-                await self._react_to(stored)
-            except (StoreError, Conflict):  # passes; the page is handled again
-                raise
-            except Exception as error:
-                parking.fail(stored, key, error)
+        try:
+            await self._react_to(stored)
+        except (StoreError, Conflict):  # passes; the page is handled again
+            raise
+        except Exception as error:
+            parking.fail(stored, key, error)
 
     async def _react_to(self, stored: StoredEvent) -> None:
         for number, recorded in enumerate(self._schema.recorded(stored)):
             await self._react(recorded, f".{number}" if number else "")
 
     async def _react(self, recorded: Recorded[Event], part: str) -> None:
-        executor, loader = cast(Executor, self._executor), cast(Loader, self._loader)
+        loader = cast(Loader, self._loader)
         if type(recorded.event) not in self.handler.messages:  # another class that is stored under the same name
             return
         reader = _ReaderAt(loader, recorded.position)
@@ -115,6 +102,7 @@ class Process:
         event_id = metadata.event_id or f"@{recorded.position}"
         # A reaction to an imported event happens when the event did, not when it is imported.
         occurred_at = None if metadata.occurred_at == recorded.recorded_at else metadata.occurred_at
+        asked: list[tuple[Later | Cancel, Context]] = []
         for number, command in enumerate(commands, 1):
             context = Context(
                 id=f"{event_id}{part}/{self.name}/{number}",
@@ -123,14 +111,25 @@ class Process:
                 correlation_id=metadata.correlation_id,
                 causation_id=event_id,
             )
-            try:
-                await executor.execute(_a_command(command, self.handler), context)
-            except Rejected as refusal:
-                raise Rejected(
-                    f"{command!r} was refused: {refusal}. Nobody is there to be told: a decision that a process calls "
-                    "records its refusal as an event",
-                    **refusal.data,
-                ) from refusal
+            if isinstance(command, Later | Cancel):
+                asked.append((command, context))
+            else:
+                await self._execute(_a_command(command, self.handler), context)
+        for timer, context in asked:  # when all else has gone well, for what failed is done again
+            if isinstance(timer, Later):
+                self.timers.set(timer, recorded, context)
+            else:
+                self.timers.cancel(timer.name)
+
+    async def _execute(self, command: Command, context: Context) -> int:
+        try:
+            return await cast(Executor, self._executor).execute(command, context)
+        except Rejected as refusal:
+            raise Rejected(
+                f"{command!r} was refused: {refusal}. Nobody is there to be told: a decision that a process calls "
+                "records its refusal as an event",
+                **refusal.data,
+            ) from refusal
 
 
 class _ReaderAt:

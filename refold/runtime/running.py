@@ -18,7 +18,7 @@ from refold.runtime.subscription import POLL_SECONDS, Subscription, late
 from refold.runtime.travel import Travel
 from refold.runtime.upkeep import Upkeep, quietly
 from refold.runtime.versions import Versions
-from refold.store.api import Store
+from refold.store.api import Clock, Store
 from refold.view.api import Delete, Put
 
 LOOK_SECONDS = 0.5
@@ -34,8 +34,17 @@ logger = logging.getLogger("refold.app")
 class Running:
     """What an open app works with."""
 
-    def __init__(self, store: Store, books: Sequence[Books], loader: Loader, executor: Executor, owner: Owner) -> None:
+    def __init__(
+        self,
+        store: Store,
+        books: Sequence[Books],
+        loader: Loader,
+        executor: Executor,
+        owner: Owner,
+        clock: Clock,
+    ) -> None:
         self.store = store
+        self.clock = clock
         self.books = books
         """Of the log's own database first, then of the others in which views are."""
         self.loader = loader
@@ -64,7 +73,9 @@ class Running:
         for upkeep in self.upkeeps.values():
             await upkeep.start()
         for name, process in self.processes.items():
-            self.reactions[name] = Subscription(name, process, self.store, self.books[0], self._owner)
+            self.reactions[name] = Subscription(
+                name, process, self.store, self.books[0], self._owner, timers=process.timers
+            )
             await self.reactions[name].start()
         self._looker = asyncio.create_task(self._look_on(), name="refold upkeep")
         if self.analytics is not None:
@@ -115,7 +126,7 @@ class Running:
         for books in self.books:
             found: list[Parked] = await books.find(PARKED)
             rows += [row for row in found if name is None or named(row.subscription) == name]
-        return sorted(rows, key=lambda row: (row.position, row.subscription, row.key))
+        return sorted(rows, key=lambda row: (row.position, row.subscription, row.parked_at))
 
     async def skipped(self) -> list[Skipped]:
         """Return what was skipped, when, by whom and why."""

@@ -23,6 +23,8 @@ SAVE_SECONDS = 0.25
 """How long a checkpoint that has moved over events of others only may stay unsaved; reading them again costs little."""
 RETRY_SECONDS = (0.1, 0.5, 2.0, 5.0)
 """Pauses after the store failed; the last one repeats."""
+CLOCK_SECONDS = 1.0
+"""How long a timer is slept for at most, since the clock may be set."""
 POLL_SECONDS = 0.02
 """How often who waits for a position looks at the checkpoint of another process."""
 WRITE_SECONDS = 0.05
@@ -64,11 +66,39 @@ class Worker(Protocol):
         ...
 
 
+class Alarm(Protocol):
+    """What is to be done at a time, rather than for an event."""
+
+    def seconds(self) -> float | None:
+        """Return in how many seconds something is due; None if nothing is."""
+        ...
+
+    async def load(self) -> None:
+        """Learn when something is due."""
+        ...
+
+    async def fire(self, parking: Parking, upto: int) -> list[Write]:
+        """Do what is due, after the events up to a position; return what is to be written then."""
+        ...
+
+    async def again(self, parked: Parked) -> Sequence[Write]:
+        """Do what was parked; return what is to be written then."""
+        ...
+
+
 class Subscription:
     """Runs a worker from its checkpoint to the head, and on as the log grows; or to a position, and ends there."""
 
     def __init__(
-        self, name: str, worker: Worker, store: Store, books: Books, owner: Owner, *, until: int | None = None
+        self,
+        name: str,
+        worker: Worker,
+        store: Store,
+        books: Books,
+        owner: Owner,
+        *,
+        until: int | None = None,
+        timers: Alarm | None = None,
     ) -> None:
         self.name = name
         self.position = 0
@@ -79,6 +109,11 @@ class Subscription:
         self._worker = worker
         self._store = store
         self._until = until
+        self._timers = timers
+        self._listens = False
+        """Whether it knows what is due, and is not just doing it."""
+        self._ring_at: int | None = None
+        """What was recorded up to here comes before the timers that are due."""
         self._lease = Lease(name, books, owner)
         self._batch = BATCH
         self._careful = 0
@@ -130,6 +165,14 @@ class Subscription:
             await asyncio.wait([self._task])
         if self.failure is not None:
             raise SubscriptionFailed(str(self.failure), **self.failure.data) from self.failure.__cause__
+
+    async def rung(self) -> None:
+        """Wait until nothing is due here, by the clock of the app, that is not done or parked."""
+        while self._timers is not None and self.owned and self.failure is None:
+            if self._listens and self._timers.seconds() != 0:
+                break
+            self._kicked.set()
+            await asyncio.sleep(POLL_SECONDS / 4)
 
     async def ask(self, requests: Sequence[Request]) -> None:
         """Take on what others ask of the owner of this subscription."""
@@ -184,8 +227,13 @@ class Subscription:
     async def _follow(self) -> bool:
         """Handle what there is and what comes, writing one batch while the next one is handled; return at the end."""
         start = self._lease.mine().position
+        self._listens = False
         await self.parking.load()
         self._worker.forget()
+        self._ring_at = None
+        if self._timers is not None:
+            await self._timers.load()
+        self._listens = True
         self._moved_to(start)
         pages = self._pages(start)
         coming = asyncio.ensure_future(anext(pages, None))
@@ -196,8 +244,10 @@ class Subscription:
                 if saving is not None and saving.done():
                     await saving
                     saving = None
-                if saving is None and not batch.cost and self._is_due():
-                    await self._retry()
+                if saving is None and not batch.cost:
+                    if self._is_due():
+                        await self._retry()
+                    await self._ring(batch.upto)
                 while coming.done() and batch.cost < self._batch and not batch.ended:
                     page = coming.result()
                     if page is None:
@@ -245,6 +295,8 @@ class Subscription:
             seconds.append(self._lease.written_at + SAVE_SECONDS - _now())
         if self.parking.due is not None:
             seconds.append((self.parking.due - datetime.now(UTC)).total_seconds())
+        if self._timers is not None and self._ring_at is None and (due := self._timers.seconds()) is not None:
+            seconds.append(min(due, CLOCK_SECONDS))
         kicked = asyncio.ensure_future(self._kicked.wait())
         try:
             await asyncio.wait(
@@ -266,10 +318,22 @@ class Subscription:
 
     async def _retry(self) -> None:
         requests, self._requests = self._requests, []
-        await self.parking.retry(self._store, requests, self._worker, self._lease.write)
+        await self.parking.retry(self._store, requests, self._worker, self._timers, self._lease.write)
         keys = [REQUESTS.key_of(each) for each in requests]
         if keys:
             await self.books.write(Delete(REQUESTS, keys))
+
+    async def _ring(self, upto: int) -> None:
+        """Do what is due, once the events are handled that were recorded before."""
+        while self._timers is not None and self._timers.seconds() == 0:
+            if self._ring_at is None:
+                self._ring_at = await self._store.head()
+            if upto < self._ring_at:
+                return
+            self._listens = False
+            writes = await self._timers.fire(self.parking, upto)
+            await self._lease.write([*writes, *self.parking.take()])
+            self._listens, self._ring_at = True, None
 
     async def _handle_carefully(self, page: Page) -> None:
         """Handle and write one event after the other, so that the one is found that leads to what cannot be written."""

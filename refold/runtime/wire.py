@@ -10,6 +10,7 @@ from refold.model.handler import Handler
 from refold.model.hints import described
 from refold.model.message import Command
 from refold.model.schema import Schema
+from refold.model.timer import Cancel, Later
 from refold.runtime.project import Definition, Kept, StateProjection
 from refold.runtime.react import Process
 from refold.runtime.tables import Projection, TableProjection
@@ -47,6 +48,11 @@ def check(
 ) -> None:
     """Refuse names that come twice, and commands of processes that nothing decides."""
     names: set[str] = set()
+    for command in decisions:
+        if command.__name__ in names:
+            raise WiringError(f"two commands are called {command.__name__}; a timer names what it executes: rename one")
+        names.add(command.__name__)
+    names = set()
     tables = [dict.fromkeys([each.name, *(t.name for t in each.tables(""))]) for each in projections]
     for name in [*chain.from_iterable(tables), *(each.name for each in processes)]:
         if name.casefold() in names:  # tables are named after them, and databases do not tell Ab from aB
@@ -54,7 +60,7 @@ def check(
         names.add(name.casefold())
     for process in processes:
         for command in process.handler.emits or ():
-            if command not in decisions:
+            if command not in decisions and command not in (Later, Cancel):
                 raise WiringError(
                     f"{described(process.handler.function)} emits {command.__name__}, which no decision takes: "
                     "add one to `decisions`"

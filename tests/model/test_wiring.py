@@ -6,7 +6,7 @@ import inspect
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias, TypedDict, cast
@@ -22,6 +22,8 @@ from refold.model.record import Metadata
 from refold.model.schema import Schema
 from refold.model.state import Singleton, State, state_kind
 from refold.model.tag import Tag, tag_paths
+from refold.model.timer import at, cancel
+from refold.model.timer import later as execute_later
 
 Sku: TypeAlias = Annotated[str, Tag("product")]
 StoreId: TypeAlias = Annotated[int, Tag("store")]
@@ -684,6 +686,21 @@ def an_old_event_that_json_cannot_hold() -> object:
 @says("Received is not among the events of this app: add it to `events`")
 def a_state_of_events_that_the_app_does_not_have() -> object:
     return Schema(Opened).query(Product("a"))
+
+
+@says("is no command that could be executed later")
+def an_event_to_be_executed_later() -> object:
+    return execute_later(cast(Any, Opened(1)), after=timedelta(1))
+
+
+@says("has no time zone: use datetime(…, tzinfo=UTC)")
+def a_timer_without_a_zone() -> object:
+    return at(Receive("a"), datetime(2026, 1, 1))
+
+
+@says("cancel('') names no timer: give it the name that its `later` or `at` has")
+def a_timer_without_a_name_to_cancel() -> object:
+    return cancel("")
 
 
 @pytest.mark.parametrize(("mistake", "message"), CASES.values(), ids=list(CASES))

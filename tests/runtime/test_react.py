@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from refold import App, Command, Conflict, Event, Metadata, Reader, Rejected, State, SubscriptionFailed, Tag
 from refold.errors import StoreBusy, StoreFull
-from refold.runtime import react, subscription
+from refold.runtime import subscription, turns
 from refold.runtime.books import CHECKPOINTS
 from refold.store.memory import MemoryStore
 from refold.store.open import open_store
@@ -228,7 +228,7 @@ async def test_events_of_one_tag_are_handled_in_order_and_others_at_once(log: Lo
 
 
 async def test_only_so_many_are_handled_at_once(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(react, "AT_ONCE", 2)
+    monkeypatch.setattr(turns, "AT_ONCE", 2)
     running = most = 0
 
     async def slow(event: Asked) -> None:

@@ -1,0 +1,86 @@
+"""What processes wait for: timers that are not due yet, and what has failed and holds up its key."""
+
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from refold.model.message import Command
+from refold.runtime.books import PARKED, SKIPPED, TIMERS, Books, Parked, Skipped, Timer
+from refold.runtime.react import Process
+from refold.view.api import Delete, Put
+
+OVERDUE_SECONDS = 60.0
+"""How long a timer may be due until it is said to be stuck."""
+
+
+class Waiting(Struct, frozen=True):
+    """Something that a process has still to do."""
+
+    process: str
+    key: str
+    """What it is about: the first tag of the event."""
+    position: int
+    """Of the event that led to it."""
+    since: datetime
+    event: str = ""
+    """The type of the event that failed, or waits behind what has; empty for a timer."""
+    name: str = ""
+    """What the process calls the timer, or the timer's id."""
+    command: Command | str | None = None
+    """What the timer executes; its name alone if no decision takes it any more."""
+    due: datetime | None = None
+    """When; None for what is tried again only if somebody asks."""
+    error: str = ""
+    attempts: int = 0
+    is_stuck: bool = False
+    """Whether it will not be done by itself in time: it has failed, waits behind what has, or is overdue."""
+
+
+async def waiting(books: Books, processes: dict[str, Process], now: datetime) -> list[Waiting]:
+    """Return what some processes wait for, by process and key."""
+    where = {"process__in": list(processes)}
+    timers: dict[tuple[str, str], Timer] = {(row.process, row.name): row for row in await books.find(TIMERS, where)}
+    found: list[Waiting] = []
+    rows: list[Parked] = await books.find(PARKED, {"subscription__in": list(processes)})
+    for row in rows:
+        timer = timers.pop((row.subscription, row.timer), None) if row.timer else None
+        found.append(
+            Waiting(
+                row.subscription,
+                row.keys[0] if row.keys and not (row.timer and len(row.keys) == 1) else "",
+                timer.position if timer else row.position,
+                row.parked_at,
+                event="" if row.timer else row.type,
+                name=row.timer,
+                command=processes[row.subscription].timers.command_of(timer) if timer else None,
+                due=row.retry_at,
+                error=row.error,
+                attempts=row.attempts,
+                is_stuck=True,
+            )
+        )
+    found += [
+        Waiting(
+            timer.process,
+            timer.key,
+            timer.position,
+            timer.set_at,
+            name=timer.name,
+            command=processes[timer.process].timers.command_of(timer),
+            due=timer.due,
+            is_stuck=(now - timer.due).total_seconds() > OVERDUE_SECONDS,
+        )
+        for timer in timers.values()
+    ]
+    return sorted(found, key=lambda each: (each.process, each.key, each.position, each.since))
+
+
+async def cancelled(books: Books, process: str, key: str, reason: str, actor: str) -> int:
+    """Cancel the timers of a key that are not parked, and keep why; return how many."""
+    timers: list[Timer] = await books.find(TIMERS, {"process": process, "key": key, "parked": False})
+    gone = [
+        Skipped(process, each.position, each.name, each.command, reason, actor, datetime.now(UTC)) for each in timers
+    ]
+    if gone:
+        await books.write(Delete(TIMERS, [TIMERS.key_of(each) for each in timers]), Put(SKIPPED, gone))
+    return len(gone)
