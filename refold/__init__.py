@@ -10,17 +10,19 @@ from refold.errors import (
     Rejected,
     StoreError,
     SubscriptionFailed,
+    Unavailable,
     UnreadableEvent,
     WaitTimeout,
     WiringError,
 )
-from refold.model.handler import Of, Reader, Unguarded
+from refold.model.handler import IdempotencyKey, Of, Reader, Unguarded
 from refold.model.message import Command, Event, stored_as
 from refold.model.query import AppendCondition, Query, QueryItem
 from refold.model.record import Metadata, NewEvent, Recorded, StoredEvent
 from refold.model.state import Singleton, State
 from refold.model.tag import Tag
 from refold.model.timer import Cancel, Later, at, cancel, later
+from refold.runtime.effect import effect
 from refold.runtime.look import Change, Found, View
 from refold.runtime.project import kept
 from refold.runtime.tables import Projection, Row, Rows
@@ -38,6 +40,7 @@ __all__ = [
     "Conflict",
     "Event",
     "Found",
+    "IdempotencyKey",
     "Indexed",
     "InvalidEvent",
     "InvalidQuery",
@@ -62,6 +65,7 @@ __all__ = [
     "StoredEvent",
     "SubscriptionFailed",
     "Tag",
+    "Unavailable",
     "Unguarded",
     "UnreadableEvent",
     "View",
@@ -69,6 +73,7 @@ __all__ = [
     "WiringError",
     "at",
     "cancel",
+    "effect",
     "kept",
     "later",
     "open_store",

@@ -20,6 +20,7 @@ from refold.model.schema import Schema
 from refold.model.state import State
 from refold.runtime.analyse import Analytics
 from refold.runtime.books import Books
+from refold.runtime.effect import Effect, Effected
 from refold.runtime.execute import Context, Executor, decisions_by_command
 from refold.runtime.load import Loader, position_at
 from refold.runtime.look import View
@@ -56,6 +57,7 @@ class App:
         events: object,
         decisions: Iterable[Callable[..., Any]] = (),
         processes: Iterable[Callable[..., Any]] = (),
+        effects: Iterable[Callable[..., Any] | Effected] = (),
         projections: Iterable[type[State] | type[Projection] | Kept] = (),
         upcasters: Iterable[Callable[[Any], Event]] = (),
         analytics: str | Path | None = None,
@@ -83,6 +85,7 @@ class App:
         self._store_or_url = store
         self._decisions = decisions_by_command(several("decisions", decisions), self.schema)
         self._processes = [Process(function, self.schema) for function in several("processes", processes)]
+        self._processes += [Effect(given, self.schema) for given in several("effects", effects)]
         self._projections = [definition(each, self.schema) for each in several("projections", projections)]
         self._kept = {table.cls: each.name for each in self._projections for table in each.tables("")}
         self._analytics = folder(analytics)
@@ -130,7 +133,8 @@ class App:
         return {
             "events": [kind.__name__ for kind in self.schema.events],
             "decisions": [f"{decision.name}({command.__name__})" for command, decision in self._decisions.items()],
-            "processes": [process.name for process in self._processes],
+            "processes": [each.name for each in self._processes if each.kind == "process"],
+            "effects": [each.name for each in self._processes if each.kind == "effect"],
             "projections": [projection.name for projection in self._projections],
             "states": [cls.__name__ for cls in self.states],
         }

@@ -15,6 +15,7 @@
     ├── PositionAhead          a position beyond the head: it belongs to another log
     ├── SubscriptionFailed     a projection or process stopped
     ├── NotKept                rows of a view that are not there, or not yet
+    ├── Unavailable            what an effect needs is away for now; it waits, and nothing is parked
     ├── WaitTimeout            a view did not reach a position in time
     └── StoreError             the storage said no
         ├── StoreBusy          another program holds the file
@@ -125,6 +126,12 @@ class NotKept(RefoldError):
     """The rows of this view are not kept, or not yet."""
 
     code = "NOT_KEPT"
+
+
+class Unavailable(RefoldError):
+    """What is needed is not available for now; it is tried again."""
+
+    code = "UNAVAILABLE"
 
 
 class WaitTimeout(RefoldError):

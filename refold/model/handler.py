@@ -40,6 +40,12 @@ class Reader(Protocol):
         ...
 
 
+class IdempotencyKey(str):
+    """The same for an effect and an event however often it is delivered: give it to what must not do a thing twice."""
+
+    __slots__ = ()
+
+
 class StateParameter(Struct, frozen=True):
     """A parameter that takes a state, or with `*` all states of a kind that the message names."""
 
@@ -64,7 +70,7 @@ class StateParameter(Struct, frozen=True):
         return [self.kind.initial(*key) for key in product(*values)]
 
 
-Parameter: TypeAlias = StateParameter | Literal["metadata", "reader"]
+Parameter: TypeAlias = StateParameter | Literal["metadata", "reader", "once"]
 
 
 class Handler(Struct, frozen=True):
@@ -88,7 +94,12 @@ class Handler(Struct, frozen=True):
         return [(each, each.states(message)) for each in self.parameters if isinstance(each, StateParameter)]
 
     async def call(
-        self, message: Message, loaded: Mapping[Identity, State], metadata: Metadata, reader: Reader
+        self,
+        message: Message,
+        loaded: Mapping[Identity, State],
+        metadata: Metadata,
+        reader: Reader,
+        once: IdempotencyKey | None = None,
     ) -> list[Any]:
         """Call the function with loaded states; return the messages that it gives."""
         positional: list[Any] = [message]
@@ -101,7 +112,7 @@ class Handler(Struct, frozen=True):
                     continue
                 value: Any = values[0]
             else:
-                value = metadata if parameter == "metadata" else reader
+                value = {"metadata": metadata, "reader": reader, "once": once}[parameter]
             if name is None:
                 positional.append(value)
             else:
@@ -133,7 +144,17 @@ def read_process(function: Callable[..., Any]) -> Handler:
     return _read(function, takes=Event, gives=Command, example="(event: OrderPlaced, order: Order)")
 
 
-def _read(function: Callable[..., Any], *, takes: type, gives: type, example: str) -> Handler:
+def read_effect(function: Callable[..., Any]) -> Handler:
+    """Read `async (event, *states, once) -> commands or nothing`, or raise `WiringError`."""
+    example = "(event: OrderShipped, once: IdempotencyKey)"
+    if inspect.isfunction(function) and not inspect.iscoroutinefunction(function):
+        raise WiringError(
+            f"{described(function)} touches the world, so it waits: `async def {function.__name__}{example}`"
+        )
+    return _read(function, takes=Event, gives=Command, example=example, once=True)
+
+
+def _read(function: Callable[..., Any], *, takes: type, gives: type, example: str, once: bool = False) -> Handler:
     if not inspect.isfunction(function):
         raise WiringError(f"{function!r} is not a function; decisions and processes are plain functions")
     annotations = hints(function)
@@ -154,7 +175,10 @@ def _read(function: Callable[..., Any], *, takes: type, gives: type, example: st
     for parameter in parameters[1:]:
         if parameter.name not in annotations:
             raise WiringError(f"{described(function)}: say what {parameter.name!r} is, as in `{example}`")
-        read.append(_parameter(function, parameter, annotations[parameter.name], messages))
+        if once and peeled(annotations[parameter.name])[0] is IdempotencyKey:
+            read.append("once")
+        else:
+            read.append(_parameter(function, parameter, annotations[parameter.name], messages))
         names.append(parameter.name if parameter.kind is parameter.KEYWORD_ONLY else None)
     return Handler(function, messages, tuple(read), tuple(names), _emits(function, annotations.get("return"), gives))
 

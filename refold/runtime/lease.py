@@ -37,7 +37,7 @@ class LeaseLost(Exception):
 class Lease:
     """The right to write for a subscription."""
 
-    def __init__(self, subscription: str, books: Books, owner: Owner) -> None:
+    def __init__(self, subscription: str, books: Books, owner: Owner, begin: int = 0) -> None:
         self.row: Checkpoint | None = None
         """The checkpoint as it was written last; None while somebody else may own it."""
         self.written_at = 0.0
@@ -45,6 +45,7 @@ class Lease:
         self._subscription = subscription
         self._books = books
         self._owner = owner
+        self._begin = begin
         self._writing = asyncio.Lock()
         self._asked_at = -ASKED_SECONDS
 
@@ -80,7 +81,7 @@ class Lease:
         row = await self._books.checkpoint(self._subscription)
         if self._is_free(row):
             await self._take(row)
-        return row.position if row else 0
+        return row.position if row else self._begin
 
     async def write(self, writes: Sequence[Write], upto: int | None = None) -> None:
         """Write in one step with the checkpoint, and move that on; raise `LeaseLost` if another has taken over."""
@@ -132,7 +133,7 @@ class Lease:
 
     async def _take(self, row: Checkpoint | None) -> bool:
         """Become the owner, if nobody else does."""
-        old = row or Checkpoint(self._subscription)
+        old = row or Checkpoint(self._subscription, self._begin)
         new = replace(old, epoch=old.epoch + 1, owner=self._owner.name, beat=old.beat + 1)
         expect = Expect(CHECKPOINTS, (self._subscription,)) if row is None else _as_left(row)
         if not await self._books.write(Put(CHECKPOINTS, [new]), expects=[expect]):

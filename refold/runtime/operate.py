@@ -1,5 +1,6 @@
 """What operators see and do: how far everything is, what is parked, and which version of a projection is read."""
 
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
@@ -10,11 +11,15 @@ from refold.errors import InvalidQuery
 from refold.model.query import Query
 from refold.model.record import StoredEvent
 from refold.runtime.books import PARKED, Action, Books, Checkpoint, Comparison, Parked, Skipped, Status, Version
+from refold.runtime.effect import Effect
 from refold.runtime.owner import Owner, shown
+from refold.runtime.react import Kind
 from refold.runtime.rebuild import Progress, Rebuild, Recipe
 from refold.runtime.running import Running
 from refold.runtime.upkeep import Upkeep, comparison_of
 from refold.runtime.waiting import Waiting, cancelled, waiting
+
+logger = logging.getLogger("refold.app")
 
 STALLED_SECONDS = 60.0
 """How long a subscription that is behind may stand still until that is worth saying."""
@@ -24,9 +29,9 @@ class Standing(Struct, frozen=True):
     """How a projection, in one of its versions, or a process stands."""
 
     name: str
-    kind: Literal["projection", "process"]
+    kind: Literal["projection"] | Kind
     version: str
-    """Empty for a process."""
+    """Empty for what is no projection."""
     status: Status
     position: int
     head: int
@@ -105,6 +110,25 @@ class Operations:
         async for page in self._running.store.read(after=after, upto=upto):
             for stored in page:
                 yield stored
+
+    async def repeat(self, effect: str, *, after: int, upto: int, reason: str) -> int:
+        """Do an effect again for the events above `after` and up to `upto`, under new keys; return for how many.
+
+        It is done here and now, one event after the other; raises at the first that fails.
+        """
+        found = self._running.processes.get(effect)
+        if not isinstance(found, Effect):
+            names = ", ".join(name for name, each in self._running.processes.items() if isinstance(each, Effect))
+            raise InvalidQuery(f"there is no effect {effect!r}; there is {names or 'none'}")
+        if not reason.strip():
+            raise InvalidQuery("an effect is repeated for a reason: say which")
+        logger.warning("%s is repeated for positions %s to %s: %s", effect, after + 1, upto, reason)
+        count = 0
+        async for page in self._running.store.read(found.query, after=after, upto=upto):
+            for stored in page:
+                await found.repeat(stored, reason)
+                count += 1
+        return count
 
     async def skipped(self) -> list[Skipped]:
         """Return what was skipped, when, by whom and why."""
@@ -211,7 +235,7 @@ class Operations:
         behind = await self._seconds_behind(self._running.processes[name].query, position, head)
         return Standing(
             name=name,
-            kind="process",
+            kind=self._running.processes[name].kind,
             version="",
             status="active",
             position=position,

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec.structs import replace
 
-from refold.errors import Conflict, RefoldError, StoreError, SubscriptionFailed
+from refold.errors import Conflict, RefoldError, StoreError, SubscriptionFailed, Unavailable
 from refold.model.record import StoredEvent
 from refold.runtime.books import PARKED, SKIPPED, TIMERS, Books, Parked, Request, Skipped, parked_at
 from refold.runtime.lease import LeaseLost
@@ -132,7 +132,7 @@ class Parking:
                 else:
                     writes = await worker.again(await _read(store, row.position), row)
                 await save([*writes, Delete(PARKED, [PARKED.key_of(row)])])
-            except (StoreError, Conflict, LeaseLost):
+            except (StoreError, Conflict, Unavailable, LeaseLost):
                 raise
             except Exception as error:
                 worker.forget()  # what it led to may be what cannot be written

@@ -6,10 +6,10 @@ parked, and those after it that have the same first tag wait behind it: that is 
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
-from refold.errors import Conflict, Rejected, StoreError, WiringError
-from refold.model.handler import Handler, read_process
+from refold.errors import Conflict, Rejected, StoreError, Unavailable, WiringError
+from refold.model.handler import Handler, Reader, read_process
 from refold.model.hints import described
 from refold.model.message import Command, Event
 from refold.model.query import Query, QueryItem
@@ -27,13 +27,16 @@ from refold.store.api import Clock, Page
 from refold.view.api import Write
 
 S = TypeVar("S", bound=State)
+Kind: TypeAlias = Literal["process", "effect"]
 
 
 class Process:
     """Turns events into commands, and has them executed."""
 
+    kind: Kind = "process"
+
     def __init__(self, function: Callable[..., Any], schema: Schema) -> None:
-        self.handler: Handler = read_process(function)
+        self.handler: Handler = self._read(function)
         self.name = self.handler.name
         for parameter in self.handler.parameters:
             if not isinstance(parameter, str):
@@ -41,6 +44,7 @@ class Process:
         self.query = Query((QueryItem(schema.names(cast(tuple[type[Event], ...], self.handler.messages))),))
         self.timers = Timers(self.name)
         self._schema = schema
+        self.at_once: int | None = None
         self._loader: Loader | None = None
         self._executor: Executor | None = None
 
@@ -53,7 +57,7 @@ class Process:
 
     async def handle(self, page: Page, parking: Parking) -> int:
         """React to the events of a page, and wait until all its commands are done."""
-        await in_turn([(stored.tags, partial(self._in_turn, stored, parking)) for stored in page])
+        await in_turn([(stored.tags, partial(self._in_turn, stored, parking)) for stored in page], self.at_once)
         return len(page)
 
     def take(self) -> Sequence[Write]:
@@ -80,7 +84,7 @@ class Process:
             return
         try:
             await self._react_to(stored)
-        except (StoreError, Conflict):  # passes; the page is handled again
+        except (StoreError, Conflict, Unavailable):  # passes; the page is handled again
             raise
         except Exception as error:
             parking.fail(stored, key, error)
@@ -89,7 +93,7 @@ class Process:
         for number, recorded in enumerate(self._schema.recorded(stored)):
             await self._react(recorded, f".{number}" if number else "")
 
-    async def _react(self, recorded: Recorded[Event], part: str) -> None:
+    async def _react(self, recorded: Recorded[Event], part: str, again: str = "") -> None:
         loader = cast(Loader, self._loader)
         if type(recorded.event) not in self.handler.messages:  # another class that is stored under the same name
             return
@@ -97,15 +101,16 @@ class Process:
         wanted = [state for _, states in self.handler.states(recorded.event) for state in states]
         loaded, _ = await loader.current(wanted, recorded.position)
         states: dict[Identity, State] = {identity: each.state for identity, each in loaded.items()}
-        commands = await self.handler.call(recorded.event, states, recorded.metadata, reader)
         metadata = recorded.metadata
         event_id = metadata.event_id or f"@{recorded.position}"
+        own_id = f"{event_id}{part}/{self.name}{again and '/'}{again}"
+        commands = await self._call(recorded, states, reader, own_id)
         # A reaction to an imported event happens when the event did, not when it is imported.
         occurred_at = None if metadata.occurred_at == recorded.recorded_at else metadata.occurred_at
         asked: list[tuple[Later | Cancel, Context]] = []
         for number, command in enumerate(commands, 1):
             context = Context(
-                id=f"{event_id}{part}/{self.name}/{number}",
+                id=f"{own_id}/{number}",
                 actor=metadata.actor,
                 occurred_at=occurred_at,
                 correlation_id=metadata.correlation_id,
@@ -120,6 +125,16 @@ class Process:
                 self.timers.set(timer, recorded, context)
             else:
                 self.timers.cancel(timer.name)
+
+    async def _call(
+        self, recorded: Recorded[Event], states: Mapping[Identity, State], reader: Reader, own_id: str
+    ) -> list[Any]:
+        """Call the function; return what it gives. Its own id is the same however often the event is delivered."""
+        return await self.handler.call(recorded.event, states, recorded.metadata, reader)
+
+    @staticmethod
+    def _read(function: Callable[..., Any]) -> Handler:
+        return read_process(function)
 
     async def _execute(self, command: Command, context: Context) -> int:
         try:

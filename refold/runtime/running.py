@@ -9,6 +9,7 @@ from functools import partial
 from refold.errors import InvalidQuery, StoreError, SubscriptionFailed, WaitTimeout
 from refold.runtime.analyse import Analytics
 from refold.runtime.books import PARKED, REQUESTS, SKIPPED, Action, Books, Parked, Request, Skipped, Version
+from refold.runtime.effect import Effect
 from refold.runtime.execute import Executor
 from refold.runtime.load import Loader
 from refold.runtime.owner import Owner, is_gone
@@ -73,8 +74,17 @@ class Running:
         for upkeep in self.upkeeps.values():
             await upkeep.start()
         for name, process in self.processes.items():
+            # An effect begins with what happens from now on, unless it is said to begin with the log.
+            how = process.how if isinstance(process, Effect) else None
             self.reactions[name] = Subscription(
-                name, process, self.store, self.books[0], self._owner, timers=process.timers
+                name,
+                process,
+                self.store,
+                self.books[0],
+                self._owner,
+                timers=process.timers,
+                begin=await self.store.head() if how and not how.from_start else 0,
+                step=how.at_once if how else 0,
             )
             await self.reactions[name].start()
         self._looker = asyncio.create_task(self._look_on(), name="refold upkeep")

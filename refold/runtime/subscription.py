@@ -9,7 +9,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-from refold.errors import Conflict, NotKept, RefoldError, StoreClosed, StoreError, SubscriptionFailed, WaitTimeout
+from refold.errors import (
+    Conflict,
+    NotKept,
+    RefoldError,
+    StoreClosed,
+    StoreError,
+    SubscriptionFailed,
+    Unavailable,
+    WaitTimeout,
+)
 from refold.model.query import Query
 from refold.model.record import StoredEvent
 from refold.runtime.books import REQUESTS, Books, Parked, Request
@@ -99,7 +108,12 @@ class Subscription:
         *,
         until: int | None = None,
         timers: Alarm | None = None,
+        begin: int = 0,
+        step: int = 0,
     ) -> None:
+        """Run until a position, if one is given; begin after one, when it is run for the first time; and write how
+        far it has come after each step of so many events, if it should not repeat more than those.
+        """  # noqa: D205
         self.name = name
         self.position = 0
         """How far it has come: everything up to here is handled."""
@@ -114,7 +128,8 @@ class Subscription:
         """Whether it knows what is due, and is not just doing it."""
         self._ring_at: int | None = None
         """What was recorded up to here comes before the timers that are due."""
-        self._lease = Lease(name, books, owner)
+        self._step = step
+        self._lease = Lease(name, books, owner, begin)
         self._batch = BATCH
         self._careful = 0
         """Up to where each event is written by itself, since a batch could not be written."""
@@ -213,7 +228,7 @@ class Subscription:
                 self._stopped(SubscriptionFailed(text))
             except (SubscriptionFailed, NotKept) as error:
                 self._stopped(SubscriptionFailed(str(error), **error.data))
-            except (StoreError, Conflict) as error:
+            except (StoreError, Conflict, Unavailable) as error:
                 await self._pause(error)
             except _Unwritten as unwritten:
                 self._careful = unwritten.upto
@@ -255,6 +270,8 @@ class Subscription:
                         break
                     if page.upto <= self._careful or (page and page[0].position <= self._careful):
                         await self._handle_carefully(page)
+                    elif self._step:
+                        await self._handle_in_steps(page)
                     else:
                         batch.cost += await self._worker.handle(page, self.parking)
                     batch.upto = page.upto
@@ -345,6 +362,13 @@ class Subscription:
                 self._worker.forget()
                 self._worker.refuse(stored, self.parking, unwritten.error)
                 await self._save(stored.position, 0)
+
+    async def _handle_in_steps(self, page: Page) -> None:
+        """Handle and write a few events at a time."""
+        for start in range(0, len(page), self._step):
+            part = page[start : start + self._step]
+            await self._worker.handle(Page(part, part[-1].position), self.parking)
+            await self._save(part[-1].position, 0)
 
     async def _save(self, upto: int, cost: int) -> None:
         """Write what a batch has changed, with the checkpoint."""

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 import refold.model
 from refold.errors import WiringError
-from refold.model.handler import Of, Reader, read_decision, read_process
+from refold.model.handler import Of, Reader, read_decision, read_effect, read_process
 from refold.model.message import Command, Event, stored_as
 from refold.model.record import Metadata
 from refold.model.schema import Schema
@@ -686,6 +686,13 @@ def an_old_event_that_json_cannot_hold() -> object:
 @says("Received is not among the events of this app: add it to `events`")
 def a_state_of_events_that_the_app_does_not_have() -> object:
     return Schema(Opened).query(Product("a"))
+
+
+@says("touches the world, so it waits: `async def mail(event: OrderShipped, once: IdempotencyKey)`")
+def an_effect_that_does_not_wait() -> object:
+    def mail(event: Opened) -> None: ...
+
+    return read_effect(mail)
 
 
 @says("is no command that could be executed later")

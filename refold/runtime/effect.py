@@ -1,0 +1,146 @@
+"""Effects: what is done in the world because of an event, again until it has worked, and under one key.
+
+An effect begins where the log ended when it was first run: what happened before is history, and replaying history must
+not send its mails again. How far it has come is written after each few events, so that a crash repeats only those,
+with the same idempotency keys.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from refold.errors import Conflict, RefoldError, StoreError, Unavailable, WiringError
+from refold.model.handler import Handler, IdempotencyKey, Reader, read_effect
+from refold.model.hints import described
+from refold.model.message import Event
+from refold.model.record import Recorded, StoredEvent
+from refold.model.schema import Schema
+from refold.model.state import Identity, State
+from refold.runtime.books import Parked
+from refold.runtime.ids import new_id
+from refold.runtime.parking import said
+from refold.runtime.react import Kind, Process
+from refold.view.api import Write
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
+"""Seconds until the second attempt, twice as many until each later one, and the most; each time a random part of it."""
+BREAK_AFTER = 5
+"""After so many different events failed in a row it is not they that are wrong: all wait, and nothing is parked."""
+REMEMBERED = 4
+"""Of how many steps is remembered what was done."""
+
+
+class Effected(Struct, frozen=True):
+    """How an effect is run: see `effect`."""
+
+    function: Callable[..., Any]
+    at_once: int = 8
+    per_second: float | None = None
+    attempts: int = 4
+    seconds: float = 30.0
+    from_start: bool = False
+
+
+def effect(
+    function: Callable[..., Any],
+    *,
+    at_once: int = 8,
+    per_second: float | None = None,
+    attempts: int = 4,
+    seconds: float = 30.0,
+    from_start: bool = False,
+) -> Effected:
+    """Say how an effect is run: `effects=[effect(send_mail, per_second=10)]`.
+
+    At most `at_once` run side by side, those of one tag one after the other, and `per_second` are begun. Each may take
+    so many `seconds`, and is tried so many times before its event is parked. It begins with what is recorded after it
+    was first run, or with the whole log if it is to begin `from_start`.
+    """
+    return Effected(function, at_once, per_second, attempts, seconds, from_start)
+
+
+class Effect(Process):
+    """Does something in the world for each event, and has the commands executed that come of it."""
+
+    kind: Kind = "effect"
+
+    def __init__(self, given: Callable[..., Any] | Effected, schema: Schema) -> None:
+        self.how = given if isinstance(given, Effected) else Effected(given)
+        super().__init__(self.how.function, schema)
+        self.at_once = self.how.at_once
+        for name, value in (("at_once", self.how.at_once), ("attempts", self.how.attempts)):
+            if value < 1:
+                raise WiringError(f"{described(self.how.function)} has {name}={value}: at least 1 is needed")
+        if self.how.seconds <= 0 or (self.how.per_second is not None and self.how.per_second <= 0):
+            raise WiringError(f"{described(self.how.function)}: seconds and per_second are above 0")
+        self._done: dict[str, list[Any]] = {}
+        """What came of those done last, by their keys: a page may be handled again because of another event."""
+        self._failing: set[str] = set()
+        """The ids of what has failed since anything worked."""
+        self._next = 0.0
+        """When the next may begin, by the clock of the loop."""
+
+    async def again(self, stored: StoredEvent, parked: Parked) -> Sequence[Write]:
+        """Do again what was parked."""
+        self._failing = set()  # one that has failed before says nothing about the world
+        return await super().again(stored, parked)
+
+    async def repeat(self, stored: StoredEvent, reason: str) -> None:
+        """Do it for an event for which it may have been done, under another key."""
+        for number, recorded in enumerate(self._schema.recorded(stored)):
+            await self._react(recorded, f".{number}" if number else "", f"again {reason} {new_id()}")
+
+    async def _call(
+        self, recorded: Recorded[Event], states: Mapping[Identity, State], reader: Reader, own_id: str
+    ) -> list[Any]:
+        if own_id in self._done:
+            return self._done[own_id]
+        for attempt in range(self.how.attempts):
+            await self._permitted()
+            try:
+                async with asyncio.timeout(self.how.seconds):
+                    key = IdempotencyKey(own_id)
+                    given = await self.handler.call(recorded.event, states, recorded.metadata, reader, key)
+            except (StoreError, Conflict, Unavailable, WiringError):
+                raise
+            except Exception as error:
+                self._failing.add(own_id)
+                if len(self._failing) >= BREAK_AFTER:
+                    self._failing = set()
+                    raise Unavailable(
+                        f"{BREAK_AFTER} different events failed in a row, so that not they are wrong. "
+                        f"The last one, at position {recorded.position}: {_said(error, self.how.seconds)}"
+                    ) from error
+                if attempt == self.how.attempts - 1:
+                    raise
+                pause = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
+                await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311
+            else:
+                self._failing = set()
+                self._done[own_id] = given
+                if len(self._done) > REMEMBERED * self.how.at_once:
+                    del self._done[next(iter(self._done))]
+                return given
+        raise AssertionError("unreachable")
+
+    async def _permitted(self) -> None:
+        """Wait until one more may begin."""
+        if self.how.per_second is None:
+            return
+        now = asyncio.get_running_loop().time()
+        begin = max(self._next, now)
+        self._next = begin + 1 / self.how.per_second
+        await asyncio.sleep(begin - now)
+
+    @staticmethod
+    def _read(function: Callable[..., Any]) -> Handler:
+        return read_effect(function)
+
+
+def _said(error: Exception, seconds: float) -> str:
+    if isinstance(error, TimeoutError) and not str(error):
+        return f"it took longer than {seconds:g} s"
+    return str(error) if isinstance(error, RefoldError) else said(error)
