@@ -15,7 +15,8 @@
     ├── PositionAhead          a position beyond the head: it belongs to another log
     ├── SubscriptionFailed     a projection or process stopped
     ├── NotKept                rows of a view that are not there, or not yet
-    ├── Unavailable            what an effect needs is away for now; it waits, and nothing is parked
+    ├── Unavailable            a broker, or what an effect needs, is away for now; it is tried again
+    ├── NotPublished           a broker refuses what it should take
     ├── WaitTimeout            a view did not reach a position in time
     └── StoreError             the storage said no
         ├── StoreBusy          another program holds the file
@@ -132,6 +133,12 @@ class Unavailable(RefoldError):
     """What is needed is not available for now; it is tried again."""
 
     code = "UNAVAILABLE"
+
+
+class NotPublished(RefoldError):
+    """The broker refuses a message, or all."""
+
+    code = "NOT_PUBLISHED"
 
 
 class WaitTimeout(RefoldError):

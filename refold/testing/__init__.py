@@ -3,12 +3,24 @@
 import pytest
 
 # Before they are imported, so that a failing rule of an installed package shows its values too.
-pytest.register_assert_rewrite("refold.testing.store", "refold.testing.view_contract")
+pytest.register_assert_rewrite("refold.testing.bus_contract", "refold.testing.store", "refold.testing.view_contract")
 
+from refold.testing.brokers import NatsServer, ValkeyServer  # noqa: E402
+from refold.testing.bus_contract import BusContract  # noqa: E402
 from refold.testing.clock import Clock  # noqa: E402
 from refold.testing.given import given  # noqa: E402
 from refold.testing.store.fixture import Failpoint, StoreFixture  # noqa: E402
 from refold.testing.store_contract import StoreContract  # noqa: E402
 from refold.testing.view_contract import ViewContract  # noqa: E402
 
-__all__ = ["Clock", "Failpoint", "StoreContract", "StoreFixture", "ViewContract", "given"]
+__all__ = [
+    "BusContract",
+    "Clock",
+    "Failpoint",
+    "NatsServer",
+    "StoreContract",
+    "StoreFixture",
+    "ValkeyServer",
+    "ViewContract",
+    "given",
+]

@@ -83,7 +83,7 @@ class PostgresServer:
                 [_binary("postgres"), "-D", str(self.data), *options],
                 stdout=log,
                 stderr=log,
-                preexec_fn=_end_with_parent(os.getpid()),
+                preexec_fn=end_with_parent(os.getpid()),
                 user=_user(),
             )
         end = time.monotonic() + START_SECONDS
@@ -163,7 +163,7 @@ def _zombie(pid: int) -> bool:
         return True
 
 
-def _end_with_parent(parent: int) -> Callable[[], None] | None:
+def end_with_parent(parent: int) -> Callable[[], None] | None:
     """Have the kernel stop the server when the tests die, so that none is left behind."""
     if sys.platform != "linux":
         return None

@@ -1,0 +1,144 @@
+"""The brokers keep the contract; and a broker that is killed loses nothing that it has confirmed."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refold.bus.api import Bus, Message, Receiver
+from refold.bus.memory import MemoryBus
+from refold.bus.open import check_bus_url, open_bus
+from refold.errors import Unavailable, WiringError
+from refold.testing import BusContract, NatsServer, ValkeyServer
+
+SERVERS: dict[str, Any] = {"nats": NatsServer, "valkey": ValkeyServer}
+MEMORY: dict[Path, MemoryBus] = {}
+
+
+class Prefixed:
+    """A broker whose topics belong to one test."""
+
+    def __init__(self, bus: Bus, prefix: str) -> None:
+        self._bus = bus
+        self._prefix = prefix
+        self.close = bus.close
+
+    async def publish(self, topic: str, messages: Any) -> None:
+        await self._bus.publish(self._prefix + topic if topic[:1].isalnum() and len(topic) < 80 else topic, messages)
+
+    async def receive(self, topic: str, group: str) -> Receiver:
+        return await self._bus.receive(self._prefix + topic, group)
+
+
+class TestMemoryBus(BusContract):
+    @asynccontextmanager
+    async def bus(self, tmp_path: Path) -> AsyncIterator[Bus]:
+        yield MEMORY.setdefault(tmp_path, MemoryBus())
+
+
+class OnServer(BusContract):
+    scheme: str
+    url: str
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def server(cls) -> Iterator[None]:
+        with SERVERS[cls.scheme]() as server:
+            cls.url = server.url
+            yield
+
+    @asynccontextmanager
+    async def bus(self, tmp_path: Path) -> AsyncIterator[Bus]:
+        bus = await open_bus(self.url)
+        yield Prefixed(bus, blake2b(str(tmp_path).encode(), digest_size=6).hexdigest())
+        await bus.close()
+
+
+class TestNatsBus(OnServer):
+    scheme = "nats"
+
+
+class TestValkeyBus(OnServer):
+    scheme = "valkey"
+
+
+del OnServer
+
+
+@pytest.mark.parametrize("scheme", list(SERVERS))
+async def test_a_killed_broker_loses_nothing_that_it_confirmed(scheme: str) -> None:
+    keys, confirmed = 5, 0
+    sent = [Message(str(number), f"k-{number % keys}", b"x" * 200) for number in range(30_000)]
+    with SERVERS[scheme]() as server:
+        bus = await open_bus(server.url)
+
+        async def publish() -> None:
+            nonlocal confirmed
+            while confirmed < len(sent):
+                try:
+                    await bus.publish("topic", sent[confirmed : confirmed + 100])
+                except Unavailable:
+                    await asyncio.sleep(0.02)
+                else:
+                    confirmed += 100
+
+        publishing = asyncio.create_task(publish())
+        for _ in range(3):
+            await asyncio.sleep(0.3)
+            await asyncio.to_thread(server.kill)
+            await asyncio.sleep(0.05)
+            await asyncio.to_thread(server.start)
+        async with asyncio.timeout(60):
+            await publishing
+        received: list[Message] = []
+        seen: set[str] = set()
+        receiver: Receiver | None = None
+        kills = iter([5_000, 15_000])
+        kill = next(kills, None)
+        async with asyncio.timeout(60):
+            while len(seen) < len(sent):
+                try:
+                    receiver = receiver or await bus.receive("topic", "group")
+                    taken = await receiver.take(500, 5)
+                    await receiver.done()
+                except Unavailable:
+                    receiver = None
+                    await asyncio.sleep(0.05)
+                    continue
+                received += taken
+                seen.update(message.id for message in taken)
+                if kill is not None and len(seen) > kill:
+                    kill = next(kills, None)
+                    await asyncio.to_thread(server.kill)
+                    await asyncio.to_thread(server.start)
+        await bus.close()
+    assert seen == {message.id for message in sent}
+    for key in range(keys):  # what is repeated may come again, but nothing comes before what it follows
+        newest = -1
+        for number in (int(each.id) for each in received if each.key == f"k-{key}"):
+            assert number <= newest + keys or newest == -1
+            newest = max(newest, number)
+
+
+@pytest.mark.parametrize("scheme", list(SERVERS))
+async def test_one_that_is_away_says_so_soon(scheme: str) -> None:
+    bus = await open_bus(f"{scheme}://user:geheim@127.0.0.1:9")
+    async with asyncio.timeout(10):
+        with pytest.raises(Unavailable) as caught:
+            await bus.publish("topic", [Message("1", "k", b"")])
+        assert "geheim" not in str(caught.value)
+        with pytest.raises(Unavailable):
+            await bus.receive("topic", "group")
+    with suppress(Unavailable):
+        await bus.close()
+
+
+@pytest.mark.parametrize("url", ["", "memory:", "http://x", str(uuid.UUID(int=0))])
+def test_an_address_of_no_broker_is_refused(url: str) -> None:
+    with pytest.raises(WiringError, match="is no broker"):
+        check_bus_url(url)
