@@ -23,6 +23,7 @@ from refold.model.state import Singleton, State
 from refold.model.tag import Tag
 from refold.model.timer import Cancel, Later, at, cancel, later
 from refold.runtime.effect import effect
+from refold.runtime.inbox import Inbox
 from refold.runtime.look import Change, Found, View
 from refold.runtime.project import kept
 from refold.runtime.tables import Projection, Row, Rows
@@ -41,6 +42,7 @@ __all__ = [
     "Event",
     "Found",
     "IdempotencyKey",
+    "Inbox",
     "Indexed",
     "InvalidEvent",
     "InvalidQuery",

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 from msgspec import Struct
 
+from refold.bus.api import Bus
+from refold.bus.open import open_bus
 from refold.errors import InvalidQuery, StoreClosed, SubscriptionFailed, WaitTimeout, WiringError
 from refold.model.hints import described, members
 from refold.model.message import Command, Event
@@ -22,6 +24,7 @@ from refold.runtime.analyse import Analytics
 from refold.runtime.books import Books
 from refold.runtime.effect import Effect, Effected
 from refold.runtime.execute import Context, Executor, decisions_by_command
+from refold.runtime.inbox import Arrivals, Inbox
 from refold.runtime.load import Loader, position_at
 from refold.runtime.look import View
 from refold.runtime.operate import Operations
@@ -32,7 +35,7 @@ from refold.runtime.rebuild import Recipe
 from refold.runtime.running import Running
 from refold.runtime.tables import Projection
 from refold.runtime.versions import Versions
-from refold.runtime.wire import check, definition, folder, several
+from refold.runtime.wire import borders, check, definition, folder, several
 from refold.store.api import Clock, Conditions, Store, utc_now
 from refold.store.open import check_url, open_store
 from refold.view.open import open_views, open_views_at
@@ -60,6 +63,10 @@ class App:
         effects: Iterable[Callable[..., Any] | Effected] = (),
         projections: Iterable[type[State] | type[Projection] | Kept] = (),
         upcasters: Iterable[Callable[[Any], Event]] = (),
+        name: str = "",
+        bus: str | Bus | None = None,
+        outbox: Iterable[type[Event] | Callable[..., Any]] = (),
+        inbox: Iterable[Inbox] = (),
         analytics: str | Path | None = None,
         snapshot_every: int | None = None,
         hot_states: int = 10_000,
@@ -68,9 +75,12 @@ class App:
         """Wire an app, or raise `WiringError` saying what to write.
 
         `store` is an address (`sqlite:///shop.db`, `memory:`) or an open store, which is then not closed. `events` is
-        a union or list of all event classes. `analytics` is a folder in which events and views are mirrored as Parquet
-        files, to be asked by `query`. With `snapshot_every`, a state that has folded so many events since its
-        last snapshot is kept anew. `hot_states` bounds how many are remembered in memory.
+        a union or list of all event classes. `outbox` lists what is published to other contexts, on the topic of this
+        app's `name`, by way of the broker `bus` (an address, or an open one): classes of events, and functions from an
+        event to what others see of it. `inbox` says what is done with the events of others. `analytics` is a folder in
+        which events and views are mirrored as Parquet files, to be asked by `query`. With `snapshot_every`, a state
+        that has folded so many events since its last snapshot is kept anew. `hot_states` bounds how many are
+        remembered in memory.
         """
         if isinstance(store, str):
             check_url(store)
@@ -86,6 +96,11 @@ class App:
         self._decisions = decisions_by_command(several("decisions", decisions), self.schema)
         self._processes = [Process(function, self.schema) for function in several("processes", processes)]
         self._processes += [Effect(given, self.schema) for given in several("effects", effects)]
+        self._bus = bus
+        self._outbox, self._entrances = borders(
+            name, bus, several("outbox", outbox), several("inbox", inbox), self.schema
+        )
+        self._name = name
         self._projections = [definition(each, self.schema) for each in several("projections", projections)]
         self._kept = {table.cls: each.name for each in self._projections for table in each.tables("")}
         self._analytics = folder(analytics)
@@ -93,7 +108,7 @@ class App:
         self._snapshot_every = snapshot_every
         self._clock = clock
         self._follows = True
-        check(self._projections, self._processes, self._decisions)
+        check(self._projections, self._processes, self._entrances, self._decisions)
         self._exit = AsyncExitStack()
         self._running: Running | None = None
 
@@ -135,6 +150,8 @@ class App:
             "decisions": [f"{decision.name}({command.__name__})" for command, decision in self._decisions.items()],
             "processes": [each.name for each in self._processes if each.kind == "process"],
             "effects": [each.name for each in self._processes if each.kind == "effect"],
+            "outbox": [kind.__name__ for kind in self._outbox.published] if self._outbox else [],
+            "inbox": [entrance.topic for entrance in self._entrances],
             "projections": [projection.name for projection in self._projections],
             "states": [cls.__name__ for cls in self.states],
         }
@@ -308,6 +325,7 @@ class App:
         Raises `WaitTimeout` after `timeout` seconds, and `SubscriptionFailed` if one has stopped.
         """
         names = [*(each.name for each in self._projections), *(each.name for each in self._processes)]
+        names += ["outbox"] if self._outbox else []
         if projection is not None:
             name = getattr(projection, "__name__", None)
             name = self._kept.get(projection, name) if isinstance(projection, type) else name
@@ -407,15 +425,31 @@ class App:
                 self._clock,
             )
             running.processes[process.name] = process
+        await self._open_borders(running, exits)
         if self._analytics is not None:
             running.analytics = Analytics(self._analytics, self.schema, store, list(running.upkeeps.values()))
         exits.push_async_callback(running.close)
         return running
 
+    async def _open_borders(self, running: Running, exits: AsyncExitStack) -> None:
+        """Connect what leaves and enters with the broker."""
+        if self._bus is None or not (self._outbox or self._entrances):
+            return
+        bus = self._bus
+        if isinstance(bus, str):
+            bus = await open_bus(bus)
+            exits.push_async_callback(bus.close)
+        if self._outbox is not None:
+            self._outbox.act_through(bus)
+            running.outbox = self._outbox
+        for entrance in self._entrances:
+            entrance.act_through(running.executor, running.books[0])
+            running.entrances[entrance.name] = (entrance, Arrivals(bus, entrance.topic, self._name, running.books[0]))
+
     async def _books_beside(self, store: Store, exits: AsyncExitStack) -> dict[str | None, Books]:
         """Open the databases in which views are kept: the log's own, and others."""
         books: dict[str | None, Books] = {}
-        if self._projections or self._processes or self._snapshot_every:
+        if self._projections or self._processes or self._snapshot_every or self._outbox or self._entrances:
             books[None] = Books(open_views(store))
         for url in dict.fromkeys(each.how.database for each in self._projections):
             if url is not None:

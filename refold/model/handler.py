@@ -98,7 +98,7 @@ class Handler(Struct, frozen=True):
         message: Message,
         loaded: Mapping[Identity, State],
         metadata: Metadata,
-        reader: Reader,
+        reader: Reader | None,
         once: IdempotencyKey | None = None,
     ) -> list[Any]:
         """Call the function with loaded states; return the messages that it gives."""
@@ -152,6 +152,17 @@ def read_effect(function: Callable[..., Any]) -> Handler:
             f"{described(function)} touches the world, so it waits: `async def {function.__name__}{example}`"
         )
     return _read(function, takes=Event, gives=Command, example=example, once=True)
+
+
+def read_translation(function: Callable[..., Any]) -> Handler:
+    """Read `(event) -> events or commands`, what a contract is crossed by, or raise `WiringError`."""
+    handler = _read(function, takes=Event, gives=Struct, example="(event: OrderPlaced)")
+    if any(each != "metadata" for each in handler.parameters) or inspect.iscoroutinefunction(function):
+        raise WiringError(
+            f"{described(function)} translates an event, and sees nothing but it and its `Metadata`; "
+            "what depends on a state is for a decision to say"
+        )
+    return handler
 
 
 def _read(function: Callable[..., Any], *, takes: type, gives: type, example: str, once: bool = False) -> Handler:

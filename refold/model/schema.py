@@ -52,7 +52,8 @@ class _Form(Struct, frozen=True):
 class Schema:
     """The events of a program, with the upcasters that lead old ones to them."""
 
-    def __init__(self, events: object, upcasters: Iterable[Callable[[Any], Event]] = ()) -> None:
+    def __init__(self, events: object, upcasters: Iterable[Callable[[Any], Event]] = (), *, own: bool = True) -> None:
+        """Read them; of a program's own events, which may be in its log, every older version has to be readable."""
         self.events = tuple(_event_classes(events))
         steps: dict[type[Event], _Step] = {}
         for old, step in map(_upcaster, upcasters):
@@ -72,7 +73,8 @@ class Schema:
         self._forms: dict[tuple[str, int], _Form] = {}
         for kind in (*self.events, *steps):
             self._add(kind, _chain(kind, steps, self.events))
-        self._check_versions()
+        if own:
+            self._check_versions()
         self._names = self._names_by_class(steps)
 
     def encode(self, event: Event, metadata: Metadata | None = None) -> NewEvent:

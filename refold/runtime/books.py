@@ -184,6 +184,27 @@ class Timer(Struct, frozen=True):
     """Whether it has failed, or waits behind what has."""
 
 
+class Received(Struct, frozen=True):
+    """A message of another context that came in, so that it does not again."""
+
+    context: str
+    id: str
+    number: int
+    received_at: datetime
+
+
+class Kept(Struct, frozen=True):
+    """A message that is parked, whole."""
+
+    context: str
+    number: int
+    id: str
+    key: str
+    body: bytes
+    headers: dict[str, str]
+    received_at: datetime
+
+
 CHECKPOINTS = table_of(Checkpoint, "_checkpoint", ["subscription"])
 VERSIONS = table_of(Version, "_version", ["projection", "version"])
 PARKED = table_of(Parked, "_parked", ["subscription", "position", "key"])
@@ -191,7 +212,9 @@ SKIPPED = table_of(Skipped, "_skipped", ["subscription", "position", "key"])
 REQUESTS = table_of(Request, "_request", ["subscription", "action", "position", "key"])
 SNAPSHOTS = table_of(Snapshot, "_snapshot", ["state", "key"])
 TIMERS = table_of(Timer, "_timer", ["process", "name"], indexes=[("process", "parked", "due")])
-BOOKS = (CHECKPOINTS, VERSIONS, PARKED, SKIPPED, REQUESTS, SNAPSHOTS, TIMERS)
+RECEIVED = table_of(Received, "_received", ["context", "id"])
+MESSAGES = table_of(Kept, "_message", ["context", "number"])
+BOOKS = (CHECKPOINTS, VERSIONS, PARKED, SKIPPED, REQUESTS, SNAPSHOTS, TIMERS, RECEIVED, MESSAGES)
 
 
 class Books:

@@ -7,13 +7,27 @@ from typing import Literal
 
 from msgspec import Struct
 
+from refold.bus.api import Message
 from refold.errors import InvalidQuery
 from refold.model.query import Query
 from refold.model.record import StoredEvent
-from refold.runtime.books import PARKED, Action, Books, Checkpoint, Comparison, Parked, Skipped, Status, Version
+from refold.runtime.books import (
+    MESSAGES,
+    PARKED,
+    Action,
+    Books,
+    Checkpoint,
+    Comparison,
+    Kept,
+    Parked,
+    Skipped,
+    Status,
+    Version,
+)
 from refold.runtime.effect import Effect
+from refold.runtime.outbox import NAME as OUTBOX
 from refold.runtime.owner import Owner, shown
-from refold.runtime.react import Kind
+from refold.runtime.react import Kind, Process
 from refold.runtime.rebuild import Progress, Rebuild, Recipe
 from refold.runtime.running import Running
 from refold.runtime.upkeep import Upkeep, comparison_of
@@ -29,7 +43,7 @@ class Standing(Struct, frozen=True):
     """How a projection, in one of its versions, or a process stands."""
 
     name: str
-    kind: Literal["projection"] | Kind
+    kind: Literal["projection", "outbox", "inbox"] | Kind
     version: str
     """Empty for what is no projection."""
     status: Status
@@ -66,7 +80,9 @@ class Operations:
             for upkeep in self._running.upkeeps.values()
             for version in await upkeep.versions.all()
         ]
-        return kept + [await self._of_process(name, head) for name in self._running.processes]
+        outbox = [await self._of_process(OUTBOX, head)] if self._running.outbox else []
+        processes = [await self._of_process(name, head) for name in self._running.processes]
+        return [*kept, *processes, *outbox, *[await self._of_inbox(name) for name in self._running.entrances]]
 
     async def parked(self, name: str | None = None) -> list[Parked]:
         """Return what is parked, of one projection or process or all, in the order of positions."""
@@ -129,6 +145,14 @@ class Operations:
                 await found.repeat(stored, reason)
                 count += 1
         return count
+
+    async def message(self, parked: Parked) -> Message:
+        """Return what came in, byte for byte, of something that an inbox has parked."""
+        context = parked.subscription.partition(".")[2]
+        found: list[Kept] = await self._running.books[0].find(MESSAGES, {"context": context, "number": parked.position})
+        if not found:
+            raise InvalidQuery(f"{parked.subscription} has no message {parked.position} parked")
+        return Message(found[0].id, found[0].key, found[0].body, found[0].headers)
 
     async def skipped(self) -> list[Skipped]:
         """Return what was skipped, when, by whom and why."""
@@ -232,10 +256,12 @@ class Operations:
         checkpoint = await books.checkpoint(name) or Checkpoint(name)
         position = max(reaction.position if reaction else 0, checkpoint.position)
         count, oldest = await _parked(books, [name])
-        behind = await self._seconds_behind(self._running.processes[name].query, position, head)
+        process = self._running.processes.get(name) or self._running.outbox
+        assert process is not None
+        behind = await self._seconds_behind(process.query, position, head)
         return Standing(
             name=name,
-            kind=self._running.processes[name].kind,
+            kind=process.kind if isinstance(process, Process) else "outbox",
             version="",
             status="active",
             position=position,
@@ -246,6 +272,26 @@ class Operations:
             parked=count,
             oldest_parked_seconds=oldest,
             trouble=_trouble([checkpoint], behind),
+        )
+
+    async def _of_inbox(self, name: str) -> Standing:
+        """Tell how what enters stands; its position counts messages, and only the broker knows how many are to come."""
+        books = self._running.books[0]
+        checkpoint = await books.checkpoint(name) or Checkpoint(name)
+        count, oldest = await _parked(books, [name])
+        return Standing(
+            name=name,
+            kind="inbox",
+            version="",
+            status="active",
+            position=checkpoint.position,
+            head=checkpoint.position,
+            events_behind=0,
+            seconds_behind=0.0,
+            owner=shown(checkpoint.owner),
+            parked=count,
+            oldest_parked_seconds=oldest,
+            trouble=checkpoint.trouble,
         )
 
     async def _seconds_behind(self, query: Query, position: int, head: int) -> float:

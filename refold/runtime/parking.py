@@ -7,7 +7,7 @@ times, each time later, and then when somebody asks.
 import logging
 import traceback
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -15,10 +15,11 @@ import msgspec
 from msgspec.structs import replace
 
 from refold.errors import Conflict, RefoldError, StoreError, SubscriptionFailed, Unavailable
+from refold.model.query import Query
 from refold.model.record import StoredEvent
 from refold.runtime.books import PARKED, SKIPPED, TIMERS, Books, Parked, Request, Skipped, parked_at
 from refold.runtime.lease import LeaseLost
-from refold.store.api import Store
+from refold.store.api import Page
 from refold.view.api import Delete, Put, Write
 
 MOST = 10_000
@@ -40,6 +41,14 @@ class Retries(Protocol):
 
     def forget(self) -> None:
         """Forget what was remembered of rows, and what is not written."""
+        ...
+
+
+class Reads(Protocol):
+    """Where a parked event is found again."""
+
+    def read(self, query: Query = ..., *, after: int = 0, upto: int | None = None) -> AsyncIterator[Page]:
+        """Give what is after a position, and up to another."""
         ...
 
 
@@ -102,7 +111,7 @@ class Parking:
 
     async def retry(
         self,
-        store: Store,
+        store: Reads,
         requests: Sequence[Request],
         worker: Retries,
         timers: Timed | None,
@@ -162,7 +171,7 @@ class Parking:
             self._due = row.retry_at
 
 
-async def _read(store: Store, position: int) -> StoredEvent:
+async def _read(store: Reads, position: int) -> StoredEvent:
     """Return the event at a position."""
     async for page in store.read(after=position - 1, upto=position):
         for stored in page:

@@ -11,7 +11,10 @@ from refold.runtime.analyse import Analytics
 from refold.runtime.books import PARKED, REQUESTS, SKIPPED, Action, Books, Parked, Request, Skipped, Version
 from refold.runtime.effect import Effect
 from refold.runtime.execute import Executor
+from refold.runtime.inbox import Arrivals, Entrance
 from refold.runtime.load import Loader
+from refold.runtime.outbox import NAME as OUTBOX
+from refold.runtime.outbox import Outbox
 from refold.runtime.owner import Owner, is_gone
 from refold.runtime.project import Definition
 from refold.runtime.react import Process
@@ -55,6 +58,10 @@ class Running:
         self.processes: dict[str, Process] = {}
         self.reactions: dict[str, Subscription] = {}
         """The subscriptions of processes, by name; empty in an app that leaves them to others."""
+        self.outbox: Outbox | None = None
+        self.entrances: dict[str, tuple[Entrance, Arrivals]] = {}
+        self.inlets: dict[str, Subscription] = {}
+        """The subscriptions of what enters, by name; their positions count messages."""
         self.analytics: Analytics | None = None
         self.follows = False
         self._owner = owner
@@ -87,6 +94,14 @@ class Running:
                 step=how.at_once if how else 0,
             )
             await self.reactions[name].start()
+        if self.outbox is not None:
+            self.reactions[OUTBOX] = Subscription(OUTBOX, self.outbox, self.store, self.books[0], self._owner)
+            await self.reactions[OUTBOX].start()
+        for name, (entrance, arrivals) in self.entrances.items():
+            self.inlets[name] = arrivals.subscription = Subscription(
+                name, entrance, arrivals, self.books[0], self._owner
+            )
+            await self.inlets[name].start()
         self._looker = asyncio.create_task(self._look_on(), name="refold upkeep")
         if self.analytics is not None:
             self.analytics.start()
@@ -96,7 +111,7 @@ class Running:
         if self._looker is not None:
             self._looker.cancel()
             await asyncio.wait([self._looker])
-        await asyncio.gather(*(each.stop() for each in self.reactions.values()))
+        await asyncio.gather(*(each.stop() for each in (*self.inlets.values(), *self.reactions.values())))
         await asyncio.gather(*(each.stop() for each in self.upkeeps.values()))
 
     async def close(self) -> None:
@@ -154,7 +169,8 @@ class Running:
             raise InvalidQuery(f"nothing is parked at position {parked.position} of {parked.subscription}")
         request = Request(parked.subscription, action, parked.position, parked.key, reason, actor)
         await books.write(Put(REQUESTS, [request]))
-        subscription = next((each for each in self.subscriptions() if each.name == parked.subscription), None)
+        every = [*self.subscriptions(), *self.inlets.values()]
+        subscription = next((each for each in every if each.name == parked.subscription), None)
         if subscription is not None and subscription.owned:
             await subscription.ask([request])
         loop = asyncio.get_running_loop()
@@ -191,7 +207,7 @@ class Running:
         """Pass on what is asked to the subscriptions that this app owns."""
         requests: list[Request] = await books.find(REQUESTS)
         heard: list[Request] = []
-        for subscription in self.subscriptions():
+        for subscription in [*self.subscriptions(), *self.inlets.values()]:
             if subscription.books is books and subscription.owned:
                 mine = [each for each in requests if each.subscription == subscription.name]
                 await subscription.ask(mine)

@@ -25,7 +25,7 @@ from refold.runtime.books import REQUESTS, Books, Parked, Request
 from refold.runtime.lease import Lease, LeaseLost
 from refold.runtime.owner import Owner
 from refold.runtime.parking import Parking, said
-from refold.store.api import Page, Store
+from refold.store.api import Page
 from refold.view.api import Delete, Write
 
 SAVE_SECONDS = 0.25
@@ -75,6 +75,22 @@ class Worker(Protocol):
         ...
 
 
+class Source(Protocol):
+    """What a subscription reads: a log, or what comes in."""
+
+    def follow(self, query: Query, *, after: int = 0) -> AsyncIterator[Page]:
+        """Give what is after a position, and what comes, for ever."""
+        ...
+
+    def read(self, query: Query = ..., *, after: int = 0, upto: int | None = None) -> AsyncIterator[Page]:
+        """Give what is after a position, and up to another."""
+        ...
+
+    async def head(self) -> int:
+        """Return the last position."""
+        ...
+
+
 class Alarm(Protocol):
     """What is to be done at a time, rather than for an event."""
 
@@ -102,7 +118,7 @@ class Subscription:
         self,
         name: str,
         worker: Worker,
-        store: Store,
+        store: Source,
         books: Books,
         owner: Owner,
         *,

@@ -3,14 +3,18 @@
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
+from refold.bus.api import Bus, checked
+from refold.bus.open import check_bus_url
 from refold.errors import WiringError
 from refold.model.handler import Handler
 from refold.model.hints import described
 from refold.model.message import Command
 from refold.model.schema import Schema
 from refold.model.timer import Cancel, Later
+from refold.runtime.inbox import Entrance, Inbox
+from refold.runtime.outbox import Outbox
 from refold.runtime.project import Definition, Kept, StateProjection
 from refold.runtime.react import Process
 from refold.runtime.tables import Projection, TableProjection
@@ -43,8 +47,31 @@ def folder(analytics: str | Path | None) -> Path | None:
     return Path(analytics)
 
 
+def borders(
+    name: str, bus: str | Bus | None, outbox: Sequence[Any], inbox: Sequence[Inbox], schema: Schema
+) -> tuple[Outbox | None, list[Entrance]]:
+    """Read what leaves for other contexts, and what enters from them."""
+    if not outbox and not inbox:
+        return None, []
+    if not name or bus is None:
+        raise WiringError(
+            "an app with an outbox or inbox has a name, by which others know it, and a broker: "
+            "name='shop', bus='nats://localhost:4222'"
+        )
+    if isinstance(bus, str):
+        check_bus_url(bus)
+    entrances = [Entrance(each, schema) for each in inbox]
+    for entrance in entrances:
+        if [each.topic for each in entrances].count(entrance.topic) > 1:
+            raise WiringError(f"two inboxes are of {entrance.topic!r}: give all its functions to one")
+    return Outbox(checked(name, "context"), outbox, schema) if outbox else None, entrances
+
+
 def check(
-    projections: Sequence[Definition], processes: Sequence[Process], decisions: Mapping[type[Command], Handler]
+    projections: Sequence[Definition],
+    processes: Sequence[Process],
+    entrances: Sequence[Entrance],
+    decisions: Mapping[type[Command], Handler],
 ) -> None:
     """Refuse names that come twice, and commands of processes that nothing decides."""
     names: set[str] = set()
@@ -58,6 +85,12 @@ def check(
         if name.casefold() in names:  # tables are named after them, and databases do not tell Ab from aB
             raise WiringError(f"two projections or processes are called {name!r}; their checkpoints need two names")
         names.add(name.casefold())
+    for entrance in entrances:
+        for function, command in entrance.commands():
+            if command not in decisions:
+                raise WiringError(
+                    f"{described(function)} gives {command.__name__}, which no decision takes: add one to `decisions`"
+                )
     for process in processes:
         for command in process.handler.emits or ():
             if command not in decisions and command not in (Later, Cancel):

@@ -1,0 +1,498 @@
+"""Outbox and inbox: what one context records another acts on, once in effect, in order, whatever the broker does."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Self, TypeAlias
+
+import msgspec
+import pytest
+
+from refold import App, Command, Event, Inbox, Metadata, Rejected, State, Tag, Unavailable, WiringError, stored_as
+from refold.bus.api import Bus, Message, Receiver
+from refold.bus.memory import MemoryBus
+from refold.errors import NotPublished, StoreBusy
+from refold.runtime import inbox as inboxes
+from refold.runtime import parking, subscription
+from refold.testing import NatsServer
+from tests.conftest import Log
+
+ON_POSTGRES = True
+
+OrderId: TypeAlias = Annotated[str, Tag("order")]
+SUNDAY = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class OrderPlaced(Event):
+    order_id: OrderId
+    total: Decimal
+    secret: str = "internal"
+
+
+class OrderShipped(Event):
+    order_id: OrderId
+
+
+class OrderCancelled(Event):
+    order_id: OrderId
+
+
+class _Public:
+    @stored_as("OrderPlaced", 2)
+    class Placed(Event):
+        order_id: OrderId
+        total: Decimal
+
+
+PublicPlaced = _Public.Placed
+
+
+def without_secrets(event: OrderPlaced) -> PublicPlaced:
+    return PublicPlaced(event.order_id, event.total)
+
+
+# The other context shares no class with the first, only names, versions and fields.
+
+
+class _Billing:
+    @stored_as("OrderPlaced", 2)
+    class Placed(Event):
+        order_id: OrderId
+        total: Decimal
+
+    @stored_as("OrderShipped")
+    class Shipped(Event):
+        order_id: OrderId
+
+
+Placed, Shipped = _Billing.Placed, _Billing.Shipped
+
+
+class _FirstBilling:
+    @stored_as("OrderPlaced", 1)
+    class Placed(Event):
+        order_id: OrderId
+        amount: int
+
+
+FirstPlaced = _FirstBilling.Placed
+
+
+def in_decimals(old: FirstPlaced) -> Placed:
+    return Placed(old.order_id, Decimal(old.amount))
+
+
+class InvoiceIssued(Event):
+    order_id: OrderId
+    total: Decimal
+
+
+class ParcelSeen(Event):
+    order_id: OrderId
+
+
+class IssueInvoice(Command):
+    order_id: OrderId
+    total: Decimal
+
+
+class Invoice(State):
+    order_id: OrderId
+    issued: int = 0
+
+    def evolve(self, event: InvoiceIssued) -> Self:
+        return self.replace(issued=self.issued + 1)
+
+
+class Broken:
+    def __init__(self) -> None:
+        self.orders: set[str] = set()
+
+
+BROKEN = Broken()
+
+
+def issue_invoice(cmd: IssueInvoice, invoice: Invoice) -> Iterable[InvoiceIssued]:
+    """Issue without looking whether there is one: that it comes once is the inbox's to see to."""
+    if cmd.order_id in BROKEN.orders:
+        raise Rejected(f"{cmd.order_id} is broken")
+    yield InvoiceIssued(cmd.order_id, cmd.total)
+
+
+def bill(event: Placed) -> IssueInvoice:
+    return IssueInvoice(event.order_id, event.total)
+
+
+def note_parcel(event: Shipped) -> ParcelSeen:
+    return ParcelSeen(event.order_id)
+
+
+def shop(log: Any, bus: Any, **options: Any) -> App:
+    given: dict[str, Any] = {"outbox": [without_secrets, OrderShipped]}
+    return App(log, events=OrderPlaced | OrderShipped | OrderCancelled, name="shop", bus=bus, **given | options)
+
+
+def billing(log: Any, bus: Any, *functions: Callable[..., Any], **options: Any) -> App:
+    given: dict[str, Any] = {
+        "events": InvoiceIssued | ParcelSeen,
+        "decisions": [issue_invoice],
+        "inbox": [Inbox("shop", functions or (bill, note_parcel))],
+    }
+    return App(log, name="billing", bus=bus, **given | options)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscription, "RETRY_SECONDS", (0.01,))
+    monkeypatch.setattr(parking, "RETRIES", ())
+    monkeypatch.setattr(inboxes, "WAIT_SECONDS", 0.05)
+    BROKEN.orders = set()
+
+
+async def came(app: App, count: int) -> list[Event]:
+    """Wait until so many events are recorded; give others time to be recorded too."""
+    async with asyncio.timeout(20):
+        while await app.head() < count:
+            await asyncio.sleep(0.005)
+    await asyncio.sleep(0.05)
+    return [each.event async for each in app.events()]
+
+
+async def published(bus: Bus, count: int) -> list[dict[str, Any]]:
+    receiver = await bus.receive("shop", "test")
+    found: dict[str, Message] = {}  # what is repeated counts once
+    while len(found) < count:
+        for message in await receiver.take(100, 5):
+            found.setdefault(message.id, message)
+    return [msgspec.json.decode(each.body) for each in found.values()]
+
+
+async def test_what_one_records_the_other_acts_on(log: Log) -> None:
+    bus = MemoryBus()
+    async with shop(log, bus) as orders, billing("memory:", bus) as bills:
+        await orders.record(
+            OrderPlaced("a", Decimal("9.50")),
+            OrderShipped("a"),
+            actor="ann",
+            correlation_id="story",
+            occurred_at=SUNDAY,
+        )
+        await orders.record(OrderCancelled("a"))
+        assert await came(bills, 2) == [InvoiceIssued("a", Decimal("9.50")), ParcelSeen("a")]
+        placed, *_ = [each async for each in orders.events()]
+        for each in [each async for each in bills.events()]:
+            assert (each.metadata.actor, each.metadata.correlation_id, each.occurred_at) == ("ann", "story", SUNDAY)
+        [issued] = [each async for each in bills.events(InvoiceIssued)]
+        assert issued.metadata.causation_id == placed.metadata.event_id
+        outbox = {each.kind: each for each in await orders.operations.standing()}["outbox"]
+        inbox = {each.kind: each for each in await bills.operations.standing()}["inbox"]
+        assert (outbox.name, outbox.position, inbox.name, inbox.position) == ("outbox", 3, "inbox.shop", 2)
+
+
+async def test_it_travels_as_a_cloud_event(log: Log) -> None:
+    bus = MemoryBus()
+    async with shop(log, bus) as app:
+        await app.record(OrderPlaced("a", Decimal("9.50")), actor="ann", correlation_id="story", occurred_at=SUNDAY)
+        await app.settle()
+        [each] = [each async for each in app.events()]
+    assert await published(bus, 1) == [
+        {
+            "id": each.metadata.event_id,
+            "source": "shop",
+            "type": "OrderPlaced.v2",
+            "specversion": "1.0",
+            "data": {"order_id": "a", "total": "9.50"},
+            "time": "2026-03-01T12:00:00Z",
+            "subject": "order:a",
+            "datacontenttype": "application/json",
+            "partitionkey": "order:a",
+            "sequence": "1",
+            "correlationid": "story",
+            "actor": "ann",
+        }
+        | ({"causationid": each.metadata.causation_id} if each.metadata.causation_id else {})
+    ]
+
+
+async def test_what_comes_again_is_not_done_again(log: Log) -> None:
+    bus = MemoryBus()
+    async with shop("memory:", bus) as orders:
+        await orders.record(*[OrderPlaced(order, Decimal(1)) for order in "abc"])
+        await orders.settle()
+    messages = list((await bus.receive("shop", "test")).__dict__["_topic"].messages)
+    async with billing(log, bus) as bills:
+        assert len(await came(bills, 3)) == 3
+        await bus.publish("shop", messages)
+        await bus.publish("shop", messages[::-1])
+        assert len(await came(bills, 3)) == 3
+    async with billing(log, bus) as bills:
+        await bus.publish("shop", messages)
+        assert len(await came(bills, 3)) == 3
+
+
+async def test_a_crash_before_it_was_noted_changes_nothing(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    bus = MemoryBus()
+    async with shop("memory:", bus) as orders, billing(log, bus) as bills:
+        inlet = bills._now.inlets["inbox.shop"]
+        async with asyncio.timeout(10):
+            while not inlet.owned:
+                await asyncio.sleep(0.005)
+        lease, failed = inlet._lease, 0
+        write = lease.write
+
+        async def failing(writes: Sequence[Any], upto: int | None = None) -> None:
+            nonlocal failed
+            if writes and failed < 3:
+                failed += 1
+                raise StoreBusy
+            await write(writes, upto)
+
+        monkeypatch.setattr(lease, "write", failing)
+        await orders.record(*[OrderPlaced(order, Decimal(1)) for order in "abc"], OrderShipped("a"))
+        assert len(await came(bills, 4)) == 4
+        async with asyncio.timeout(10):
+            while failed < 3 or inlet.position < 4:
+                await asyncio.sleep(0.005)
+        assert len(await came(bills, 4)) == 4
+
+
+async def test_what_nobody_understands_is_parked_with_its_bytes(log: Log) -> None:
+    bus = MemoryBus()
+    bad = [
+        Message("1", "order:a", b"\xff\x00 no json"),
+        Message("2", "order:b", b'{"id":"1","source":"shop","type":"OrderPlaced.v2","specversion":"0.3"}'),
+        Message("3", "order:c", cloud("OrderPlaced.v2", {"order_id": 7, "total": "1"})),
+        Message("4", "order:d", cloud("OrderPlaced.v9", {"order_id": "d", "total": "1"})),
+        Message("5", "order:e", cloud("NotForUs.v1", {})),
+        Message("6", "order:a", cloud("OrderShipped.v1", {"order_id": "a"})),
+        Message("7", "order:f", cloud("OrderShipped.v1", {"order_id": "f"})),
+    ]
+    async with billing(log, bus) as app:
+        await bus.publish("shop", bad)
+        assert await came(app, 1) == [ParcelSeen("f")]
+        parked = await app.operations.parked("inbox.shop")
+        assert [(each.position, each.type, bool(each.error)) for each in parked] == [
+            (1, "?", True),
+            (2, "OrderPlaced.v2", True),
+            (3, "OrderPlaced.v2", True),
+            (4, "OrderPlaced.v9", True),
+            (6, "OrderShipped.v1", False),  # behind the first, of the same key
+        ]
+        assert "no CloudEvent in JSON" in parked[0].error
+        assert "version 9 of 'OrderPlaced'" in parked[3].error or "9" in parked[3].error
+        assert (await app.operations.message(parked[0])).body == b"\xff\x00 no json"
+        await app.operations.skip(parked[0], reason="noise")
+        assert await came(app, 2) == [ParcelSeen("f"), ParcelSeen("a")]
+
+
+async def test_it_is_understood_later(log: Log) -> None:
+    bus = MemoryBus()
+    async with billing(log, bus) as app:
+        await bus.publish("shop", [Message("1", "order:a", cloud("OrderPlaced.v1", {"order_id": "a", "amount": 5}))])
+        async with asyncio.timeout(10):
+            while not await app.operations.parked():
+                await asyncio.sleep(0.01)
+    mended = [Inbox("shop", [bill, note_parcel], upcasters=[in_decimals])]
+    async with billing(log, bus, inbox=mended) as app:
+        async with asyncio.timeout(10):
+            while not app._now.inlets["inbox.shop"].owned:
+                await asyncio.sleep(0.01)
+        await app.operations.retry()
+        assert await came(app, 1) == [InvoiceIssued("a", Decimal(5))]
+        assert await app.operations.parked() == []
+
+
+async def test_a_refusal_parks_its_key(log: Log) -> None:
+    bus = MemoryBus()
+    BROKEN.orders = {"a"}
+    async with shop("memory:", bus) as orders, billing(log, bus) as bills:
+        await orders.record(OrderPlaced("a", Decimal(1)), OrderPlaced("b", Decimal(1)), OrderShipped("a"))
+        assert await came(bills, 1) == [InvoiceIssued("b", Decimal(1))]
+        failed, waits = await bills.operations.parked()
+        assert ("a is broken" in failed.error, waits.type) == (True, "OrderShipped.v1")
+        BROKEN.orders = set()
+        assert await bills.operations.retry() == []
+        assert (await came(bills, 3))[1:] == [InvoiceIssued("a", Decimal(1)), ParcelSeen("a")]
+
+
+class Unsteady:
+    """A broker that is away now and then, having taken some of what it was given; that repeats, but loses nothing."""
+
+    def __init__(self, bus: Bus, seed: int) -> None:
+        self._bus = bus
+        self._random = random.Random(seed)
+        self.away = False
+        self.refuses = b""
+
+    async def publish(self, topic: str, messages: Sequence[Message]) -> None:
+        if self.away:
+            raise Unavailable
+        if self.refuses and any(self.refuses in each.body for each in messages):
+            raise NotPublished("too large")
+        if self._random.random() < 0.3:
+            await self._bus.publish(topic, messages[: self._random.randint(0, len(messages))])
+            raise Unavailable
+        await self._bus.publish(topic, messages)
+
+    async def receive(self, topic: str, group: str) -> Receiver:
+        if self.away or self._random.random() < 0.3:
+            raise Unavailable
+        receiver = await self._bus.receive(topic, group)
+        take, done = receiver.take, receiver.done
+
+        async def unsteady_take(most: int, seconds: float) -> Sequence[Message]:
+            if self._random.random() < 0.2:
+                raise Unavailable
+            return await take(self._random.randint(1, 5), seconds)
+
+        async def unsteady_done() -> None:
+            if self._random.random() < 0.3:
+                raise Unavailable
+            await done()
+
+        vars(receiver).update(take=unsteady_take, done=unsteady_done)
+        return receiver
+
+    async def close(self) -> None:
+        await self._bus.close()
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_an_unsteady_broker_changes_nothing(seed: int) -> None:
+    bus = Unsteady(MemoryBus(), seed)
+    async with shop("memory:", bus) as orders, billing("memory:", bus) as bills:
+        for number in range(60):
+            order = f"o-{number % 7}"
+            if number % 2:
+                await orders.record(OrderShipped(order))
+            else:
+                await orders.record(OrderPlaced(order, Decimal(number)))
+        found = await came(bills, 60)
+        assert len(found) == 60
+        sent = [each.event async for each in orders.events()]
+        for number in range(7):
+            mine = [each for each in sent if each.order_id == f"o-{number}"]  # type: ignore[attr-defined]
+            got = [each for each in found if each.order_id == f"o-{number}"]  # type: ignore[attr-defined]
+            expected = [
+                InvoiceIssued(each.order_id, each.total) if isinstance(each, OrderPlaced) else ParcelSeen(f"o-{number}")
+                for each in mine
+            ]
+            assert got == expected
+
+
+async def test_while_the_broker_is_away_nothing_is_lost(log: Log) -> None:
+    bus = Unsteady(MemoryBus(), 1)
+    bus.away = True
+    async with shop(log, bus) as orders:
+        await orders.record(*[OrderShipped(f"o-{number}") for number in range(50)])
+        async with asyncio.timeout(10):
+            while not orders._now.reactions["outbox"]._trouble:
+                await asyncio.sleep(0.005)
+        assert await orders.operations.parked() == []
+    async with shop(log, bus) as orders:
+        bus.away = False
+        await orders.settle()
+    ids = [each["subject"] for each in await published(bus._bus, 50)]
+    assert ids == [f"order:o-{number}" for number in range(50)]
+
+
+async def test_what_the_broker_refuses_is_parked_alone(log: Log) -> None:
+    bus = Unsteady(MemoryBus(), 3)
+    bus.refuses = b'"o-3"'
+    async with shop(log, bus) as orders:
+        await orders.record(*[OrderShipped(f"o-{number}") for number in range(6)])
+        await orders.settle(parked=True)
+        [parked] = await orders.operations.parked()
+        assert (parked.subscription, parked.position, "too large" in parked.error) == ("outbox", 4, True)
+        bus.refuses = b""
+        assert await orders.operations.retry() == []
+    assert {each["subject"] for each in await published(bus._bus, 6)} == {f"order:o-{number}" for number in range(6)}
+
+
+async def test_a_translation_that_fails_is_parked(log: Log) -> None:
+    def picky(event: OrderPlaced, metadata: Metadata) -> PublicPlaced:
+        if event.order_id in BROKEN.orders:
+            raise ValueError("no")
+        return PublicPlaced(event.order_id, event.total)
+
+    BROKEN.orders = {"a"}
+    bus = MemoryBus()
+    async with shop(log, bus, outbox=[picky]) as orders:
+        await orders.record(OrderPlaced("a", Decimal(1)), OrderPlaced("b", Decimal(1)), OrderPlaced("a", Decimal(2)))
+        await orders.settle(parked=True)
+        assert [each["subject"] for each in await published(bus, 1)] == ["order:b"]
+        BROKEN.orders = set()
+        assert await orders.operations.retry() == []
+    assert [each["data"]["total"] for each in (await published(bus, 3))[1:]] == ["1", "2"]
+
+
+async def test_one_event_may_be_several_for_others_or_none(log: Log) -> None:
+    def two(event: OrderPlaced) -> Iterable[PublicPlaced]:
+        if event.total:
+            yield PublicPlaced(event.order_id, event.total)
+            yield PublicPlaced(event.order_id, -event.total)
+
+    bus = MemoryBus()
+    async with shop(log, bus, outbox=[two]) as orders, billing("memory:", bus) as bills:
+        await orders.record(OrderPlaced("a", Decimal(0)), OrderPlaced("b", Decimal(1)))
+        totals = [each.total for each in await came(bills, 2)]  # type: ignore[attr-defined]
+        assert totals == [Decimal(1), Decimal(-1)]
+
+
+async def test_over_a_real_broker_that_is_killed(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inboxes, "WAIT_SECONDS", 0.5)
+    with NatsServer() as server:
+        async with shop("memory:", server.url) as orders, billing(log, server.url) as bills:
+            for number in range(200):
+                await orders.record(OrderPlaced(f"o-{number % 9}", Decimal(number)), OrderShipped(f"o-{number % 9}"))
+                if number in (50, 120):
+                    await asyncio.to_thread(server.kill)
+                    await asyncio.to_thread(server.start)
+            found = await came(bills, 400)
+        assert len(found) == 400
+        for order in range(9):
+            totals = [each.total for each in found if isinstance(each, InvoiceIssued) and each.order_id == f"o-{order}"]
+            assert totals == [Decimal(number) for number in range(order, 200, 9)]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: shop("memory:", None), "has a name, by which others know it, and a broker"),
+        (lambda: App("memory:", events=OrderShipped, outbox=[OrderShipped], bus=MemoryBus()), "has a name"),
+        (lambda: shop("memory:", "http://localhost"), "'http' is no broker: write 'nats://localhost:4222'"),
+        (lambda: shop("memory:", MemoryBus(), outbox=[InvoiceIssued]), "is not among the events of this app"),
+        (lambda: shop("memory:", MemoryBus(), outbox=[without_secrets, OrderPlaced]), "choose one"),
+        (lambda: shop("memory:", MemoryBus(), outbox=[_unsaid]), "says not which events it publishes"),
+        (lambda: shop("memory:", MemoryBus(), outbox=[_with_state]), "sees nothing but it and its `Metadata`"),
+        (lambda: billing("memory:", MemoryBus(), decisions=[]), "gives IssueInvoice, which no decision takes"),
+        (lambda: billing("memory:", MemoryBus(), _foreign), "is not among the events of this app"),
+        (lambda: billing("memory:", MemoryBus(), inbox=[Inbox("shop", [])]), "has no functions"),
+        (lambda: billing("memory:", MemoryBus(), inbox=[Inbox("a b", [bill])]), "cannot be the name of a context"),
+        (
+            lambda: billing("memory:", MemoryBus(), inbox=[Inbox("shop", [bill]), Inbox("shop", [note_parcel])]),
+            "two inboxes are of 'shop'",
+        ),
+    ],
+)
+def test_what_could_not_work_is_refused(make: Callable[[], App], message: str) -> None:
+    with pytest.raises(WiringError) as caught:
+        make()
+    assert message in str(caught.value)
+
+
+def _unsaid(event: OrderPlaced): ...  # type: ignore[no-untyped-def]
+
+
+def _with_state(event: Placed, invoice: Invoice) -> PublicPlaced: ...  # type: ignore[empty-body]
+
+
+def _foreign(event: Placed) -> OrderShipped: ...  # type: ignore[empty-body]
+
+
+def cloud(kind: str, data: Any) -> bytes:
+    """Return a CloudEvent as somebody else might write it."""
+    event = {"specversion": "1.0", "id": f"{kind}-{data}", "source": "elsewhere", "type": kind, "data": data}
+    return msgspec.json.encode(event)
