@@ -16,7 +16,7 @@ from msgspec import Struct
 
 import refold.model
 from refold.errors import WiringError
-from refold.model.handler import Of, Reader, read_decision, read_effect, read_process
+from refold.model.handler import Of, Reader, read_decision, read_effect, read_process, read_translation
 from refold.model.message import Command, Event, stored_as
 from refold.model.record import Metadata
 from refold.model.schema import Schema
@@ -693,6 +693,15 @@ def an_effect_that_does_not_wait() -> object:
     def mail(event: Opened) -> None: ...
 
     return read_effect(mail)
+
+
+@says(
+    "translates an event, and sees nothing but it and its `Metadata`; what depends on a state is for a decision to say"
+)
+def a_translation_that_asks_for_a_state() -> object:
+    def public(event: Received, product: Product) -> Opened: ...
+
+    return read_translation(public)
 
 
 @says("is no command that could be executed later")
