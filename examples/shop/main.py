@@ -2,10 +2,23 @@
 
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from examples.replay import BatchReplayed, MisfitFound, MisfitSummary
 from examples.shop.catalogue import ProductListed, list_product
+from examples.shop.checkout import (
+    PAY_WITHIN,
+    TRY_AGAIN,
+    CheckoutEvent,
+    Provider,
+    cancel_unpaid,
+    charging,
+    checking_out,
+    decline_payment,
+    request_payment,
+)
+from examples.shop.contract import OUTBOX
 from examples.shop.fulfilment import (
     deliver_order,
     fulfil,
@@ -36,7 +49,9 @@ from examples.shop.views import (
     PaymentTypeSummary,
     Queue,
 )
-from refold import App, kept
+from refold import App, effect, kept
+from refold.bus.api import Bus
+from refold.store.api import Clock, Store, utc_now
 
 PROJECTIONS = [
     kept(OrderSummary, history=True),
@@ -81,6 +96,51 @@ def make_app(url: str, projections: Sequence[Any] = PROJECTIONS, analytics: str 
         processes=[fulfil],
         projections=projections,
         analytics=analytics,
+    )
+
+
+def make_live(
+    store: str | Store,
+    provider: Provider,
+    bus: str | Bus | None = None,
+    *,
+    pay_within: timedelta = PAY_WITHIN,
+    try_again: Sequence[timedelta] = TRY_AGAIN,
+    clock: Clock = utc_now,
+) -> App:
+    """Return the shop as it sells: it asks for the money, in time, and tells other contexts what happens."""
+    return App(
+        store,
+        name="shop",
+        bus=bus,
+        outbox=OUTBOX if bus is not None else [],
+        events=[
+            ProductListed,
+            OrderEvent,
+            PaymentCaptured,
+            CheckoutEvent,
+            StockReceived | InventoryReserved | InventoryRefused | InventoryReleased,
+        ],
+        decisions=[
+            list_product,
+            place_order,
+            cancel_order,
+            capture_payment,
+            approve_order,
+            receive_stock,
+            reserve_inventory,
+            release_inventory,
+            ship_order,
+            deliver_order,
+            mark_unavailable,
+            request_payment,
+            decline_payment,
+            cancel_unpaid,
+        ],
+        processes=[fulfil, checking_out(pay_within, try_again)],
+        effects=[effect(charging(provider), from_start=True)],
+        projections=[Stock],
+        clock=clock,
     )
 
 

@@ -1,0 +1,1 @@
+"""Notifications: a context of its own, which writes to customers about what the shop publishes."""
