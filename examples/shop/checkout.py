@@ -1,20 +1,20 @@
-"""Checkout: what is reserved is to be paid in time. A process asks for the money, and takes back what is not paid."""
+"""Checkout: what is reserved is to be paid in time. A process asks for the money, and gives back what is not paid."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from decimal import Decimal
-from enum import StrEnum
 from typing import Self, TypeAlias
 
-from examples.shop.fulfilment import ShipOrder
-from examples.shop.inventory import InventoryReserved
-from examples.shop.orders import Order, OrderApproved, OrderCanceled, OrderId, Status
-from examples.shop.payments import ApproveOrder, CapturePayment, PaymentCaptured, PaymentType
-from refold import Cancel, Command, Event, IdempotencyKey, State, cancel, later
+from examples.shop.fulfilment import ShipOrder, ship_order
+from examples.shop.inventory import InventoryReleased, InventoryReserved, Reservation
+from examples.shop.orders import Order, OrderApproved, OrderCanceled, OrderId, OrderShipped, Status
+from examples.shop.payments import PaymentCaptured, Payments, PaymentType
+from examples.shop.refunds import RefundOrder, RefundRequested
+from refold import Cancel, Command, Event, Metadata, Rejected, State, cancel, later
 
 PAY_WITHIN = timedelta(minutes=15)
 TRY_AGAIN = (timedelta(minutes=1), timedelta(minutes=4))
-"""After a card was declined. There is one attempt more than there are pauses."""
+"""After a payment was declined. There is one attempt more than there are pauses."""
 
 
 class PaymentRequested(Event):
@@ -40,21 +40,41 @@ class DeclinePayment(Command):
     attempt: int
 
 
+class AcceptPayment(Command):
+    order_id: OrderId
+    attempt: int
+    amount: Decimal
+
+
 class CancelUnpaid(Command):
     order_id: OrderId
 
 
+class DispatchOrder(Command):
+    order_id: OrderId
+
+
+class NotRequested(Rejected):
+    """This payment was not requested."""
+
+
 class Checkout(State):
-    """How often an order was asked to be paid."""
+    """How often an order was asked to be paid, and how often that was declined."""
 
     order_id: OrderId
     attempts: int = 0
     declined: int = 0
 
     def evolve(self, event: CheckoutEvent) -> Self:
-        if isinstance(event, PaymentRequested):
-            return self.replace(attempts=event.attempt)
-        return self.replace(declined=event.attempt)
+        match event:
+            case PaymentRequested():
+                return self.replace(attempts=event.attempt)
+            case PaymentDeclined():
+                return self.replace(declined=event.attempt)
+
+
+# Nobody is there to be told of a refusal when a process asks, or a timer. What was overtaken by something else (it
+# was canceled, and paid, at the same moment) is no error here: each decision looks, and records what is left to do.
 
 
 def request_payment(cmd: RequestPayment, order: Order, checkout: Checkout) -> Iterable[PaymentRequested]:
@@ -67,13 +87,34 @@ def decline_payment(cmd: DeclinePayment, checkout: Checkout) -> Iterable[Payment
         yield PaymentDeclined(cmd.order_id, cmd.attempt)
 
 
+def accept_payment(
+    cmd: AcceptPayment, order: Order, checkout: Checkout, payments: Payments, metadata: Metadata
+) -> Iterable[PaymentCaptured | OrderApproved | RefundRequested]:
+    if cmd.attempt > checkout.attempts:  # a person pays unasked, and is told
+        raise NotRequested
+    if cmd.attempt in payments.parts:
+        return
+    month = f"{metadata.occurred_at:%Y-%m}"
+    yield PaymentCaptured(cmd.order_id, cmd.attempt, PaymentType.CREDIT_CARD, 1, cmd.amount, month)
+    if order.status is Status.CREATED:
+        yield OrderApproved(cmd.order_id)
+    else:  # too late, and the money is here
+        yield RefundRequested(cmd.order_id, cmd.amount)
+
+
 def cancel_unpaid(cmd: CancelUnpaid, order: Order) -> Iterable[OrderCanceled]:
-    # It may have been paid, or canceled, at the same moment: then there is nothing left to say.
     if order.status is Status.CREATED:
         yield OrderCanceled(cmd.order_id)
 
 
-Paying: TypeAlias = InventoryReserved | PaymentDeclined | PaymentCaptured | OrderApproved | OrderCanceled
+def dispatch_order(
+    cmd: DispatchOrder, order: Order, payments: Payments, reservation: Reservation
+) -> Iterable[OrderShipped]:
+    if order.status is Status.APPROVED:
+        yield from ship_order(ShipOrder(cmd.order_id), order, payments, reservation)
+
+
+Paying: TypeAlias = InventoryReserved | PaymentDeclined | OrderApproved | OrderCanceled | InventoryReleased
 
 
 def checking_out(
@@ -91,44 +132,17 @@ def checking_out(
                 yield later(RequestPayment(event.order_id), after=pause, name=f"again {event.order_id}")
             case PaymentDeclined():
                 yield CancelUnpaid(event.order_id)
-            case PaymentCaptured():
-                yield ApproveOrder(event.order_id)
             case OrderApproved():
-                yield from _forget(event.order_id)
-                yield ShipOrder(event.order_id)
-            case OrderCanceled():
-                yield from _forget(event.order_id)
+                yield from forget(event.order_id)
+                yield DispatchOrder(event.order_id)
+            case OrderCanceled():  # the stock is released first, see `fulfil`, and then the money goes back
+                yield from forget(event.order_id)
+            case InventoryReleased():
+                yield RefundOrder(event.order_id)
 
     return check_out
 
 
-def _forget(order_id: str) -> Iterable[Cancel]:
+def forget(order_id: str) -> Iterable[Cancel]:
     yield cancel(f"unpaid {order_id}")
     yield cancel(f"again {order_id}")
-
-
-class Answer(StrEnum):
-    """What a payment provider says."""
-
-    PAID = "paid"
-    DECLINED = "declined"
-    PENDING = "pending"
-
-
-Provider: TypeAlias = Callable[[str, int, Decimal, str], Awaitable[Answer]]
-"""Takes an order, which attempt it is, an amount, and a key: of two requests with one key the second is not charged."""
-
-
-def charging(provider: Provider) -> Callable[[PaymentRequested, IdempotencyKey], Awaitable[Command | None]]:
-    """Return the effect that asks a provider for the money."""
-
-    async def charge(event: PaymentRequested, once: IdempotencyKey) -> CapturePayment | DeclinePayment | None:
-        match await provider(event.order_id, event.attempt, event.amount, once):
-            case Answer.PAID:
-                return CapturePayment(event.order_id, 1, PaymentType.CREDIT_CARD, 1, event.amount)
-            case Answer.DECLINED:
-                return DeclinePayment(event.order_id, event.attempt)
-            case Answer.PENDING:
-                return None
-
-    return charge

@@ -1,28 +1,40 @@
-"""The shop's contract: what other contexts see of it. They get events of these names and fields, and no code."""
+"""The shop's contract: what other contexts see of it. They get events of these names, versions and fields, no code.
 
-from collections.abc import Callable
+An `OrderShipped` is published as it is.
+"""
+
 from decimal import Decimal
-from typing import Any
 
-from examples.shop.orders import CustomerId, OrderCanceled, OrderId, OrderPlaced, OrderShipped, total_of
+from examples.shop.orders import (
+    CustomerId,
+    OrderCanceled,
+    OrderFoundUnavailable,
+    OrderId,
+    OrderPlaced,
+    total_of,
+)
 from refold import Event, stored_as
 
 
-class _Contract:
-    @stored_as("OrderPlaced")
-    class Placed(Event):
-        """What was ordered stays with the shop; what is to be paid does not."""
+@stored_as("OrderPlaced")
+class PublicOrder(Event):
+    """What was ordered stays with the shop; by whom, and for how much, does not."""
 
-        order_id: OrderId
-        customer_id: CustomerId
-        total: Decimal
-
-
-Placed = _Contract.Placed
+    order_id: OrderId
+    customer_id: CustomerId
+    total: Decimal
 
 
-def public_order(event: OrderPlaced) -> Placed:
-    return Placed(event.order_id, event.customer_id, total_of(event.lines))
+@stored_as("OrderCanceled")
+class PublicCancellation(Event):
+    """To others it is all the same whether somebody changed their mind, or did not pay, or we had nothing to sell."""
+
+    order_id: OrderId
 
 
-OUTBOX: list[type[Event] | Callable[..., Any]] = [public_order, OrderShipped, OrderCanceled]
+def publish_order(event: OrderPlaced) -> PublicOrder:
+    return PublicOrder(event.order_id, event.customer_id, total_of(event.lines))
+
+
+def publish_cancellation(event: OrderCanceled | OrderFoundUnavailable) -> PublicCancellation:
+    return PublicCancellation(event.order_id)

@@ -7,6 +7,7 @@ whether it may be done is for the decisions to say.
 """
 
 import csv
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,8 @@ from examples.shop.payments import ROUNDING, ApproveOrder, CapturePayment, Payme
 from examples.shop.reviews import SubmitReview
 from refold import Command
 
-FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data" / "shop"
+FOLDER = Path(os.environ.get("SHOP_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data" / "shop")
+"""Where the files are, unless `SHOP_DATA` names another folder."""
 OPENING = (ListProduct, ReceiveStock, PlaceOrder, CapturePayment)
 """With these things begin: what processes make of them is awaited before anything else of the same days is done."""
 SPAN = timedelta(days=7)

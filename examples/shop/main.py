@@ -11,14 +11,14 @@ from examples.shop.checkout import (
     PAY_WITHIN,
     TRY_AGAIN,
     CheckoutEvent,
-    Provider,
+    accept_payment,
     cancel_unpaid,
-    charging,
     checking_out,
     decline_payment,
+    dispatch_order,
     request_payment,
 )
-from examples.shop.contract import OUTBOX
+from examples.shop.contract import publish_cancellation, publish_order
 from examples.shop.fulfilment import (
     deliver_order,
     fulfil,
@@ -37,8 +37,10 @@ from examples.shop.inventory import (
     release_inventory,
     reserve_inventory,
 )
-from examples.shop.orders import OrderEvent, cancel_order, place_order
+from examples.shop.orders import OrderEvent, OrderShipped, cancel_order, place_order
 from examples.shop.payments import PaymentCaptured, approve_order, capture_payment
+from examples.shop.provider import Provider, charging, refunding
+from examples.shop.refunds import RefundEvent, mark_refunded, refund_order
 from examples.shop.reviews import ReviewSubmitted, submit_review
 from examples.shop.views import (
     CatalogueEntry,
@@ -52,6 +54,14 @@ from examples.shop.views import (
 from refold import App, effect, kept
 from refold.bus.api import Bus
 from refold.store.api import Clock, Store, utc_now
+
+EVENTS = [
+    ProductListed,
+    OrderEvent,
+    PaymentCaptured,
+    StockReceived | InventoryReserved | InventoryRefused | InventoryReleased,
+    ReviewSubmitted,
+]
 
 PROJECTIONS = [
     kept(OrderSummary, history=True),
@@ -67,16 +77,10 @@ PROJECTIONS = [
 
 
 def make_app(url: str, projections: Sequence[Any] = PROJECTIONS, analytics: str | None = None) -> App:
+    """Return the shop by itself, as a history is replayed into it: people pay, ship and deliver."""
     return App(
         url,
-        events=[
-            ProductListed,
-            OrderEvent,
-            PaymentCaptured,
-            StockReceived | InventoryReserved | InventoryRefused | InventoryReleased,
-            ReviewSubmitted,
-            MisfitFound | BatchReplayed,
-        ],
+        events=[*EVENTS, MisfitFound | BatchReplayed],
         decisions=[
             list_product,
             place_order,
@@ -102,44 +106,47 @@ def make_app(url: str, projections: Sequence[Any] = PROJECTIONS, analytics: str 
 def make_live(
     store: str | Store,
     provider: Provider,
-    bus: str | Bus | None = None,
+    bus: str | Bus,
     *,
     pay_within: timedelta = PAY_WITHIN,
     try_again: Sequence[timedelta] = TRY_AGAIN,
+    patience: timedelta = timedelta(seconds=30),
     clock: Clock = utc_now,
 ) -> App:
-    """Return the shop as it sells: it asks for the money, in time, and tells other contexts what happens."""
+    """Return the shop as it sells: it asks a provider for the money, in time, and tells other contexts what happens.
+
+    `patience` is how long an answer of the provider may take.
+    """
+    seconds = patience.total_seconds()
     return App(
         store,
         name="shop",
         bus=bus,
-        outbox=OUTBOX if bus is not None else [],
-        events=[
-            ProductListed,
-            OrderEvent,
-            PaymentCaptured,
-            CheckoutEvent,
-            StockReceived | InventoryReserved | InventoryRefused | InventoryReleased,
-        ],
+        outbox=[publish_order, OrderShipped, publish_cancellation],
+        events=[*EVENTS, CheckoutEvent, RefundEvent],
         decisions=[
             list_product,
             place_order,
             cancel_order,
-            capture_payment,
-            approve_order,
             receive_stock,
             reserve_inventory,
             release_inventory,
-            ship_order,
-            deliver_order,
             mark_unavailable,
             request_payment,
             decline_payment,
+            accept_payment,
             cancel_unpaid,
+            dispatch_order,
+            refund_order,
+            mark_refunded,
+            deliver_order,
         ],
         processes=[fulfil, checking_out(pay_within, try_again)],
-        effects=[effect(charging(provider), from_start=True)],
-        projections=[Stock],
+        effects=[
+            effect(charging(provider), seconds=seconds, from_start=True),
+            effect(refunding(provider), seconds=seconds, from_start=True),
+        ],
+        projections=[OrderSummary, Stock],
         clock=clock,
     )
 

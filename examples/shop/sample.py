@@ -36,7 +36,7 @@ def order(random: Random, number: int, seconds: int, products: Sequence[Priced])
     order_id = f"order-{number:05}"
     placed = FIRST + timedelta(seconds=seconds)
     status = random.choices(list(Status), weights=(1, 1, 35, 35, 130, 650, 75, 70))[0]
-    approved = placed + timedelta(minutes=random.randrange(5, 2_000))
+    approved = placed + timedelta(minutes=random.randrange(*random.choice(((1, 15), (15, 60), (60, 4_000)))))
     shipped = approved + timedelta(hours=random.randrange(4, 90))
     delivered = shipped + timedelta(hours=random.randrange(20, 400))
     items = items_of(random, products, status)
