@@ -1,1 +1,1 @@
-"""Billing: a context of its own, which knows of the shop what the shop publishes, and nothing else."""
+"""Billing: a context of its own, which invoices what the shop has shipped; begin with accounts.py."""

@@ -1,1 +1,1 @@
-"""Notifications: a context of its own, which writes to customers about what the shop publishes."""
+"""Notifications: a context of its own, which writes to the shop's customers; begin with mails.py."""
