@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint types unit docs crash bench clean
+.PHONY: help demo contexts test lint types unit docs crash bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -17,6 +17,9 @@ $(READY): pyproject.toml
 
 demo: $(READY)  ## replay a marketplace's orders, and show what they add up to; STORE=sqlite:///shop.db
 	$(BIN)/python -m examples.shop demo $(if $(STORE),--store $(STORE))
+
+contexts: $(READY)  ## run shop, billing and notifications over a broker; kill one, and see it catch up
+	$(BIN)/python -m examples.contexts
 
 test: lint types unit  ## run every check: format, lint, floors, types, tests, docs
 
@@ -33,7 +36,7 @@ unit: $(READY)  ## the tests, with the README's and the docs' code
 	$(BIN)/python -m pytest -n 2 tests examples
 	$(BIN)/python -m pytest docs README.md  # each page in one process: its blocks go on where those before have ended
 
-crash: $(READY)  ## 200 kills and 20,000 power cuts; REFOLD_SEED=… repeats a run
+crash: $(READY)  ## 200 kills of each kind and 20,000 power cuts; REFOLD_SEED=… repeats a run
 	REFOLD_KILLS=200 REFOLD_IMAGES=20000 $(BIN)/python -m pytest -s tests/crash
 
 bench: $(READY)  ## measure against raw loops and peers, in one run; CASES="one-append load"

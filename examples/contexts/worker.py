@@ -13,11 +13,13 @@ from examples.billing.main import make_app as make_billing
 from examples.contexts.world import World
 from examples.notifications.main import make_app as make_notifications
 from examples.shop.main import make_live as make_shop
-from refold import App
+from refold import App, StoreError
 from refold.bus.api import Bus
 
 Context: TypeAlias = Literal["shop", "billing", "notifications"]
 CONTEXTS: tuple[Context, ...] = ("shop", "billing", "notifications")
+
+AGAIN_SECONDS = 0.2
 
 
 class Settings(Struct, frozen=True):
@@ -51,11 +53,15 @@ def make(context: Context, settings: Settings, bus: str | Bus, world: World) -> 
 
 
 async def run(context: Context, settings: Settings) -> None:
-    """Run it until it is ended."""
+    """Run it until it is killed; begin again while its database is away."""
     world = World(settings.world, trouble=settings.trouble, patience=settings.patience)
-    async with make(context, settings, settings.bus, world):
-        print("open", flush=True)
-        await asyncio.Event().wait()
+    while True:
+        try:
+            async with make(context, settings, settings.bus, world):
+                print("open", flush=True)
+                await asyncio.Event().wait()
+        except StoreError:
+            await asyncio.sleep(AGAIN_SECONDS)
 
 
 if __name__ == "__main__":
