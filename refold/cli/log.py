@@ -29,7 +29,7 @@ TAGS = click.option(
 
 @click.group()
 def log() -> None:
-    """Read the events of a log."""
+    """Read the events of a log, and move them."""
 
 
 @log.command()
@@ -50,7 +50,7 @@ def tail(store: str, types: tuple[str, ...], tags: tuple[str, ...], lines: int, 
     async def work(log: Store) -> None:
         from refold.cli.show import Events
 
-        query = _query(types, tags)
+        query = query_of(types, tags)
         newest = [event async for page in log.read(query, backwards=True, limit=lines) for event in page]
         with Events(as_json=as_json) as shown:
             shown.show(reversed(newest))
@@ -103,7 +103,7 @@ def read(
         if until and upto is not None:
             end = min(upto, await position_at(log, until))
         with Events(as_json=as_json) as shown:
-            async for page in log.read(_query(types, tags), after=begin, upto=end, backwards=backwards, limit=limit):
+            async for page in log.read(query_of(types, tags), after=begin, upto=end, backwards=backwards, limit=limit):
                 shown.show(page)
 
     _run(store, work)
@@ -132,7 +132,8 @@ def stats(store: str, as_json: bool) -> None:
     _run(store, work)
 
 
-def _query(types: tuple[str, ...], tags: tuple[str, ...]) -> Query:
+def query_of(types: tuple[str, ...], tags: tuple[str, ...]) -> Query:
+    """Return the query for events of one of some types with all of some tags."""
     for tag in tags:
         if ":" not in tag:
             raise InvalidQuery(f"a tag is written name:value, as in order:o-1; {tag!r} has no colon")
@@ -140,7 +141,8 @@ def _query(types: tuple[str, ...], tags: tuple[str, ...]) -> Query:
 
 
 @asynccontextmanager
-async def _opened(url: str) -> AsyncGenerator[Store]:
+async def opened(url: str) -> AsyncGenerator[Store]:
+    """Open a log that is there, and close it."""
     store = await open_store(url, create=False)
     try:
         yield store
@@ -150,7 +152,7 @@ async def _opened(url: str) -> AsyncGenerator[Store]:
 
 def _run(url: str, work: Callable[[Store], Awaitable[None]]) -> None:
     async def run() -> None:
-        async with _opened(url) as store:
+        async with opened(url) as store:
             await work(store)
 
     try:
