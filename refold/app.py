@@ -1,8 +1,8 @@
 """The composition root: lists in, a running system out."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from copy import copy
 from datetime import datetime
 from pathlib import Path
@@ -14,16 +14,17 @@ from msgspec import Struct
 from refold.bus.api import Bus
 from refold.bus.open import open_bus
 from refold.errors import InvalidQuery, StoreClosed, SubscriptionFailed, WaitTimeout, WiringError
-from refold.model.hints import described, members
+from refold.model.hints import described
 from refold.model.message import Command, Event
-from refold.model.query import Query, QueryItem
 from refold.model.record import Recorded
 from refold.model.schema import Schema
 from refold.model.state import State
+from refold.model.upcast import Upcasting
 from refold.runtime.analyse import Analytics
 from refold.runtime.books import Books
 from refold.runtime.effect import Effect, Effected
 from refold.runtime.execute import Context, Executor, decisions_by_command
+from refold.runtime.given import asked, following, given
 from refold.runtime.inbox import Arrivals, Inbox
 from refold.runtime.load import Loader, position_at
 from refold.runtime.look import View
@@ -62,7 +63,7 @@ class App:
         processes: Iterable[Callable[..., Any]] = (),
         effects: Iterable[Callable[..., Any] | Effected] = (),
         projections: Iterable[type[State] | type[Projection] | Kept] = (),
-        upcasters: Iterable[Callable[[Any], Event]] = (),
+        upcasters: Iterable[Upcasting] = (),
         name: str = "",
         bus: str | Bus | None = None,
         outbox: Iterable[type[Event] | Callable[..., Any]] = (),
@@ -108,7 +109,7 @@ class App:
         self._snapshot_every = snapshot_every
         self._clock = clock
         self._follows = True
-        check(self._projections, self._processes, self._entrances, self._decisions)
+        check(self._projections, self._processes, self._entrances, self._decisions, self.schema)
         self._exit = AsyncExitStack()
         self._running: Running | None = None
 
@@ -254,13 +255,13 @@ class App:
     ) -> AsyncIterator[Recorded[Event]]:
         """Go through events in order: all, or those of a state, of event classes (one, a union, a list), or a `Query`.
 
-        Raises `UnknownEvent` at one whose type or version this app does not know.
+        What an old event has become shares its place; a `Query` asks for stored ones, and gives all that they have
+        become. Raises `UnknownEvent` at one whose type or version this app does not know.
         """
-        query = self._query(of)
-        async for page in self._now.store.read(query, after=after, upto=upto, backwards=backwards, limit=limit):
-            for stored in page:
-                for recorded in self.schema.recorded(stored):
-                    yield recorded
+        which = asked(of, self.schema)
+        bounds: dict[str, Any] = {"after": after, "upto": upto, "backwards": backwards, "limit": limit}
+        async for recorded in given(self._now.store, self.schema, which, **bounds):
+            yield recorded
 
     @overload
     def follow(self, of: type[E], *, after: int = 0) -> AsyncIterator[Recorded[E]]: ...
@@ -268,15 +269,9 @@ class App:
     def follow(self, of: object = None, *, after: int = 0) -> AsyncIterator[Recorded[Event]]: ...
     async def follow(self, of: object = None, *, after: int = 0) -> AsyncIterator[Recorded[Event]]:
         """Go through events as `events` does, and then through those to come, for ever."""
-        pages = self._now.store.follow(self._query(of), after=after)
-        try:
-            async for page in pages:
-                for stored in page:
-                    for recorded in self.schema.recorded(stored):
-                        yield recorded
-        finally:
-            if isinstance(pages, AsyncGenerator):
-                await pages.aclose()
+        async with aclosing(following(self._now.store, self.schema, asked(of, self.schema), after=after)) as events:
+            async for recorded in events:
+                yield recorded
 
     def view(self, row: type[R]) -> View[R]:
         """Return the view that a projection keeps: by its state, or by one of its classes of rows."""
@@ -394,18 +389,6 @@ class App:
             return as_of if upto is None else upto
         return min(as_of, upto)
 
-    def _query(self, of: object) -> Query:
-        if of is None:
-            return Query()
-        if isinstance(of, Query):
-            return of
-        if isinstance(of, State):
-            return self.schema.query(of)
-        kinds = [member for part in _listed(of) for member in members(part)]
-        if not kinds or not all(isinstance(kind, type) and issubclass(kind, Event) for kind in kinds):
-            raise InvalidQuery(f"{of!r} does not say which events: give a state, event classes, or a Query")
-        return Query((QueryItem(self.schema.names(cast(list[type[Event]], kinds))),))
-
     async def _work_on(self, store: Store, exits: AsyncExitStack) -> Running:
         """Put together what an open app works with."""
         books = await self._books_beside(store, exits)
@@ -473,7 +456,3 @@ def _zoned(moment: datetime, name: str) -> datetime:
     if moment.utcoffset() is None:
         raise InvalidQuery(f"{name}={moment!r} has no time zone: use datetime(…, tzinfo=UTC)")
     return moment
-
-
-def _listed(of: object) -> Sequence[object]:
-    return cast(Sequence[object], of) if isinstance(of, list | tuple) else (of,)

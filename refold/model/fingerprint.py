@@ -43,6 +43,8 @@ def fingerprint_of(classes: Sequence[type], upcasters: Iterable[Callable[..., ob
         parts.add(cls)
     for upcaster in upcasters:
         parts.add(upcaster)
+        for annotation in hints(upcaster).values():  # as what it is given is decoded, is part of what it gives
+            parts.annotate(annotation)
     return parts.hasher.hexdigest()
 
 
@@ -101,7 +103,7 @@ class _Parts:
         except WiringError:  # a helper's may be for type checkers only
             annotations = {}
         for annotation in annotations.values():
-            self._annotation(annotation)
+            self.annotate(annotation)
         for base in cls.__mro__:
             if base not in NOT_THEIRS and _package(base) == self._package:
                 for name, member in vars(base).items():
@@ -109,12 +111,13 @@ class _Parts:
                         self._write(name)
                         self.add(member)
 
-    def _annotation(self, annotation: Any) -> None:
+    def annotate(self, annotation: Any) -> None:
+        """Add what an annotation names."""
         inner, marks = peeled(annotation)
         self.add(marks)
         self.add(get_origin(inner) or inner)
         for argument in get_args(inner):
-            self._annotation(argument)
+            self.annotate(argument)
 
     def _function(self, function: types.FunctionType) -> None:
         self.add((function.__defaults__, function.__kwdefaults__))

@@ -5,24 +5,24 @@ that could not be read from it.
 """
 
 import dataclasses
-import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 from uuid import UUID
 
 import msgspec
 from msgspec import Struct
 
-from refold.errors import InvalidEvent, UndecodableEvent, UnknownEvent, WiringError
-from refold.model.hints import described, hints, members
+from refold.errors import InvalidEvent, UnknownEvent, WiringError
+from refold.model.hints import described, members
 from refold.model.message import Event, stored_name
 from refold.model.query import Query, QueryItem
 from refold.model.record import UNSAID, Metadata, NewEvent, Recorded, StoredEvent
-from refold.model.state import State, state_kind
+from refold.model.state import State, StateKind, state_kind
 from refold.model.tag import tag_paths, tags_of
+from refold.model.upcast import Chains, Upcasting, tag_names, undecodable
 
 S = TypeVar("S", bound=Struct)
 
@@ -34,48 +34,42 @@ _encode = msgspec.json.Encoder().encode
 _decode_metadata = msgspec.json.Decoder(Metadata).decode
 
 
-class _Step(Struct, frozen=True):
-    """An upcaster, and where it leads."""
-
-    function: Callable[[Any], Event]
-    new: type[Event]
-
-
 class _Form(Struct, frozen=True):
-    """One stored type and version: how it is decoded, and the upcasters that lead to what the program knows."""
+    """One stored type and version: how it is decoded, and whether it is upcast then."""
 
     kind: type[Event]
     decode: Callable[[bytes], Event]
-    steps: tuple[_Step, ...]
+    old: bool
 
 
 class Schema:
     """The events of a program, with the upcasters that lead old ones to them."""
 
-    def __init__(self, events: object, upcasters: Iterable[Callable[[Any], Event]] = (), *, own: bool = True) -> None:
+    def __init__(self, events: object, upcasters: Iterable[Upcasting] = (), *, own: bool = True) -> None:
         """Read them; of a program's own events, which may be in its log, every older version has to be readable."""
         self.events = tuple(_event_classes(events))
-        steps: dict[type[Event], _Step] = {}
-        for old, step in map(_upcaster, upcasters):
-            if old in steps:
-                raise WiringError(
-                    f"{described(step.function)} and {described(steps[old].function)} both upcast {described(old)}: "
-                    "leave one of them"
-                )
-            steps[old] = step
-        for old in steps:
-            if old in self.events:
-                raise WiringError(
-                    f"{described(old)} is upcast, so nothing may record it any more: take it out of `events`"
-                )
+        self._chains = Chains(upcasters, self.events, tagged=own)
         self._stored_as = {kind: stored_name(kind) for kind in self.events}
-        self._checks = {kind: _needs_checks(kind) for kind in (*self.events, *steps)}
+        self._checks = {kind: _needs_checks(kind) for kind in (*self.events, *self.old_events)}
         self._forms: dict[tuple[str, int], _Form] = {}
-        for kind in (*self.events, *steps):
-            self._add(kind, _chain(kind, steps, self.events))
+        for kind in (*self.events, *self.old_events):
+            self._add(kind)
         if own:
             self._check_versions()
-        self._names = self._names_by_class(steps)
+        self._olds: dict[type[Event], list[type[Event]]] = {kind: [] for kind in self.events}
+        for old in self.old_events:
+            for kind in self._chains.ends(old):
+                self._olds[kind].append(old)
+        self._checked: set[type[State]] = set()
+
+    @property
+    def old_events(self) -> tuple[type[Event], ...]:
+        """The classes of events that are only read, and upcast."""
+        return self._chains.olds
+
+    def becomes(self, old: type[Event]) -> tuple[type[Event], ...]:
+        """Return the classes of what an old event may become; none if it is dropped."""
+        return self._chains.ends(old)
 
     def encode(self, event: Event, metadata: Metadata | None = None) -> NewEvent:
         """Encode an event for the log, or raise `InvalidEvent` if it could not be read from it again."""
@@ -92,24 +86,8 @@ class Schema:
         form = self._forms.get((stored.type, stored.version))
         if form is None:
             raise self._unknown(stored)
-        try:
-            event = form.decode(stored.data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise _undecodable(
-                stored,
-                f"does not fit {described(form.kind)}: {error}. Its data begins {stored.data[:120]!r}. "
-                "If the class changed, keep the old one and write an upcaster",
-            ) from error
-        for step in form.steps:
-            try:
-                event = step.function(event)
-            except Exception as error:
-                raise _undecodable(stored, f"fails {described(step.function)}: {error!r}") from error
-            if type(event) is not step.new:
-                raise _undecodable(
-                    stored, f"is made {event!r} by {described(step.function)}, but should be a {step.new.__name__}"
-                )
-        return (event,)
+        event = _read(form, stored)
+        return self._chains.lead(event, stored, decode_metadata) if form.old else (event,)
 
     def recorded(self, stored: StoredEvent) -> Sequence[Recorded[Event]]:
         """Decode a stored event together with its metadata; what it has become shares its place in the log."""
@@ -118,37 +96,79 @@ class Schema:
             Recorded(stored.position, stored.recorded_at, event, metadata, stored.tags) for event in self.decode(stored)
         ]
 
+    def decode_for(self, kind: StateKind, tags: Collection[str], stored: StoredEvent) -> Sequence[Event]:
+        """Decode a stored event that was found for a state with these tags, and return what the state is made of.
+
+        Of several that stand in the place of an old one, each may be about something else.
+        """
+        form = self._forms.get((stored.type, stored.version))
+        if form is None or form.old:
+            events = self.decode(stored)
+            return tuple(each for each in events if type(each) in kind.events and set(tags_of(each)).issuperset(tags))
+        event = _read(form, stored)
+        # Another class may be stored under the name of one that is folded.
+        return (event,) if type(event) in kind.events else ()
+
     def names(self, kinds: Iterable[type[Event]]) -> tuple[str, ...]:
         """Return the type names under which events of these classes are stored, old names included."""
         names: dict[str, None] = {}
         for kind in kinds:
-            if kind not in self._names:
-                raise WiringError(f"{described(kind)} is not among the events of this app: add it to `events`")
-            names.update(dict.fromkeys(self._names[kind]))
+            if kind not in self._olds:
+                raise WiringError(self._not_recorded(kind))
+            names.update((stored_name(each).name, None) for each in (kind, *self._olds[kind]))
         return tuple(names)
 
-    def upcasters(self, kinds: Iterable[type[Event]]) -> list[Callable[[Any], Event]]:
-        """Return the functions that lead old events to these classes."""
-        wanted = tuple(kinds)
-        chains = [form.steps for form in self._forms.values() if form.steps and form.steps[-1].new in wanted]
-        return list(dict.fromkeys(step.function for steps in chains for step in steps))
+    def upcasters(self, kinds: Iterable[type[Event]]) -> list[Upcasting]:
+        """Return the functions that old events pass on their way to these classes."""
+        return self._chains.functions(kinds)
 
     def decoders(self, kinds: Iterable[type[Event]]) -> Mapping[str, tuple[int, Callable[[bytes], Event]]] | None:
-        """Return for each type name its version and what decodes it; None if any of it is upcast, and so takes more."""
-        names, found = self.names(kinds), dict[str, tuple[int, Callable[[bytes], Event]]]()
+        """Return for each type name the version that needs no upcaster, and what decodes it.
+
+        None if some of what is stored under these names becomes several events or none, or one of another class.
+        """
+        wanted = tuple(kinds)
+        names, found = self.names(wanted), dict[str, tuple[int, Callable[[bytes], Event]]]()
         for (name, version), form in self._forms.items():
-            if name in names:
-                if form.steps or name in found:
-                    return None
+            if name not in names:
+                continue
+            if self._chains.straight(form.kind) not in wanted or (not form.old and name in found):
+                return None
+            if not form.old:
                 found[name] = (version, form.decode)
         return found
 
     def query(self, state: State) -> Query:
         """Return which stored events a state is made of, those that are upcast included."""
         kind = state_kind(type(state))
+        self.check_found(kind)
         return Query((QueryItem(self.names(kind.events), kind.tags(state)),))
 
-    def _add(self, kind: type[Event], steps: tuple[_Step, ...]) -> None:
+    def missed(self, kind: StateKind) -> tuple[str, type[Event], type[Event]] | None:
+        """Return a tag by which states of a kind would not find an old event, which one, and what it becomes."""
+        for event in kind.events:
+            for old in self._olds.get(event, ()):
+                for key in kind.keys:
+                    if key.tag.name not in tag_names(old):
+                        return key.tag.name, old, event
+        return None
+
+    def check_found(self, kind: StateKind) -> None:
+        """Refuse to look for a state by a tag that old events were stored without, so that it would miss them."""
+        if kind.cls in self._checked:
+            return
+        self.names(kind.events)
+        if missed := self.missed(kind):
+            tag, old, event = missed
+            name, version = stored_name(old)
+            raise WiringError(
+                f"{described(kind.cls)} is found by the tag {tag!r}, but {name} version {version} ({described(old)}), "
+                f"which becomes a {event.__name__}, is stored without it, so that it would be missed without a word. "
+                "Keep the state as a projection, which reads every event of its types; or write the tag into the log"
+            )
+        self._checked.add(kind.cls)
+
+    def _add(self, kind: type[Event]) -> None:
         stored = stored_name(kind)
         if stored in self._forms:
             raise WiringError(
@@ -157,7 +177,7 @@ class Schema:
                 f"`@stored_as({stored.name!r}, version={stored.version + 1})`"
             )
         tag_paths(kind)
-        self._forms[stored] = _Form(kind, msgspec.json.Decoder(kind).decode, steps)
+        self._forms[stored] = _Form(kind, msgspec.json.Decoder(kind).decode, kind in self.old_events)
 
     def _check_versions(self) -> None:
         newest: dict[str, int] = {}
@@ -171,11 +191,15 @@ class Schema:
                         f"`@stored_as({name!r}, version={version})` and add an upcaster from it to `upcasters`"
                     )
 
-    def _names_by_class(self, steps: Mapping[type[Event], _Step]) -> dict[type[Event], tuple[str, ...]]:
-        names: dict[type[Event], list[str]] = {kind: [self._stored_as[kind].name] for kind in self.events}
-        for old in steps:
-            names[_end(old, steps)].append(stored_name(old).name)
-        return {kind: tuple(dict.fromkeys(found)) for kind, found in names.items()}
+    def _not_recorded(self, kind: type[Event]) -> str:
+        """Say why a class is not among the events, and what to write."""
+        if (function := self._chains.function(kind)) is None:
+            return f"{described(kind)} is not among the events of this app: add it to `events`"
+        now = " or ".join(each.__name__ for each in self.becomes(kind))
+        return (
+            f"{described(kind)} is old: {described(function)} "
+            f"{f'makes it a {now}: write that in its place' if now else 'drops it: leave it out'}"
+        )
 
     def _unknown(self, stored: StoredEvent) -> UnknownEvent:
         versions = [str(version) for name, version in self._forms if name == stored.type]
@@ -203,19 +227,21 @@ def decode_metadata(stored: StoredEvent) -> Metadata:
     try:
         metadata = _decode_metadata(stored.metadata)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _undecodable(stored, f"has metadata that cannot be read: {error}") from error
+        raise undecodable(stored, f"has metadata that cannot be read: {error}") from error
     if metadata.occurred_at is UNSAID:
         return msgspec.structs.replace(metadata, occurred_at=stored.recorded_at)
     return metadata
 
 
-def _undecodable(stored: StoredEvent, why: str) -> UndecodableEvent:
-    return UndecodableEvent(
-        f"the event at position {stored.position}, {stored.type} version {stored.version}, {why}",
-        position=stored.position,
-        type=stored.type,
-        version=stored.version,
-    )
+def _read(form: _Form, stored: StoredEvent) -> Event:
+    try:
+        return form.decode(stored.data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise undecodable(
+            stored,
+            f"does not fit {described(form.kind)}: {error}. Its data begins {stored.data[:120]!r}. "
+            "If the class changed, keep the old one and write an upcaster",
+        ) from error
 
 
 def _event_classes(events: object) -> Iterable[type[Event]]:
@@ -228,43 +254,6 @@ def _event_classes(events: object) -> Iterable[type[Event]]:
         if not isinstance(kind, type) or not issubclass(kind, Event) or kind is Event:
             raise WiringError(f"events= holds {kind!r}, which is not a class of events")
     return cast(tuple[type[Event], ...], classes)
-
-
-def _upcaster(function: Callable[[Any], Event]) -> tuple[type[Event], _Step]:
-    plain = inspect.isfunction(function) and not inspect.iscoroutinefunction(function)
-    annotations = hints(function) if plain else {}
-    kinds = [annotations.get(name) for name in (*inspect.signature(function).parameters, "return")] if plain else []
-    if len(kinds) != 2 or not all(isinstance(kind, type) and issubclass(kind, Event) for kind in kinds):
-        raise WiringError(
-            f"{described(function)} is no upcaster. Write `def add_currency(old: OrderPlacedV1) -> OrderPlaced`"
-        )
-    old, new = cast(list[type[Event]], kinds)
-    if old is new:
-        raise WiringError(f"{described(function)} leads from {described(new)} to itself")
-    return old, _Step(function, new)
-
-
-def _chain(kind: type[Event], steps: Mapping[type[Event], _Step], events: tuple[type[Event], ...]) -> tuple[_Step, ...]:
-    found: list[_Step] = []
-    seen = [kind]
-    while kind in steps:
-        found.append(steps[kind])
-        kind = steps[kind].new
-        if kind in seen:
-            raise WiringError(f"upcasters go in a circle: {' → '.join(each.__name__ for each in (*seen, kind))}")
-        seen.append(kind)
-    if kind not in events:
-        raise WiringError(
-            f"{described(found[-1].function)} leads to {described(kind)}, which is not among the events of this app: "
-            "add it to `events`, or write an upcaster from it"
-        )
-    return tuple(found)
-
-
-def _end(kind: type[Event], steps: Mapping[type[Event], _Step]) -> type[Event]:
-    while kind in steps:
-        kind = steps[kind].new
-    return kind
 
 
 def _needs_checks(kind: type[Event]) -> bool:

@@ -88,6 +88,16 @@ def tags_of(message: Struct) -> tuple[str, ...]:
     return tuple(dict.fromkeys(path.tag.text(value) for path in tag_paths(kind) for value in path.read(message)))
 
 
+def has_tags(message: Struct, tags: Collection[str]) -> bool:
+    """Tell whether the tags of a message are among some; in doubt no."""
+    plain = _plain_tags(type(message))
+    for name, prefix, kind in plain:
+        value = getattr(message, name)
+        if type(value) is not kind or f"{prefix}{value}" not in tags:
+            return False
+    return bool(plain)
+
+
 def can_be_tag(kind: object) -> bool:
     """Tell whether values of a class can be tags."""
     return _is(kind, _VALUES) and not _is(kind, _NO_VALUES)

@@ -7,7 +7,7 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from refold.model.message import Event
+from refold.model.message import Event, stored_name
 from refold.model.query import Query, QueryItem
 from refold.model.record import Metadata, StoredEvent
 from refold.model.schema import Schema, decode_metadata
@@ -34,7 +34,10 @@ class _Plan(Struct, frozen=True):
 
 
 def _plans(kind: StateKind, schema: Schema) -> Mapping[str, _Plan] | None:
-    """Return how each type of a projection's events is folded, if all of them are as plain as that."""
+    """Return how each type of a projection's events is folded, if all of them are as plain as that.
+
+    What is upcast, always to one of them, is planned by what it becomes.
+    """
     decoders = schema.decoders(kind.events)
     if decoders is None or len(kind.keys) != 1 or len(decoders) != len(kind.events) or kind.keys[0].type is not str:
         return None
@@ -43,7 +46,7 @@ def _plans(kind: StateKind, schema: Schema) -> Mapping[str, _Plan] | None:
         places = [path for path in tag_paths(event) if path.tag == kind.keys[0].tag]
         if len(places) != 1 or places[0].where != places[0].field:
             return None
-        [name] = schema.names([event])
+        name = stored_name(event).name
         version, decode = decoders[name]
         plans[name] = _Plan(version, decode, attrgetter(places[0].field), places[0].kind)
     return plans
@@ -65,6 +68,8 @@ class Folding:
         self._part = part
         self._parts = parts
         self._prefix = f"{self._kind.keys[0].tag.name}:" if self._kind.keys else ""
+        self._skims = parts > 1 and schema.missed(kind) is None
+        """Whether the tags of what is stored tell which part it falls to."""
         plain = not (self._history or self._kind.wants_metadata or table.times)
         self._plans = _plans(self._kind, self._schema) if plain else None
         self.forget()
@@ -94,19 +99,26 @@ class Folding:
         pairs: list[tuple[Key, Any, int]] = []
         left: list[StoredEvent] = []
         rest = len(page)
-        shared = self._parts > 1
+        skims, shared = self._skims, self._parts > 1
         for index, stored in enumerate(page):
-            if shared and not any(map(self._is_mine, stored.tags)):
+            if skims and not any(map(self._is_mine, stored.tags)):
                 continue
-            plan = plans[stored.type]
+            plan = plans.get(stored.type)
+            as_it_is = plan is not None and plan.version == stored.version
             try:
-                event = plan.decode(stored.data)
+                if plan is not None and as_it_is:
+                    event = plan.decode(stored.data)
+                else:
+                    [event] = self._schema.decode(stored)
+                    plan = plans[stored_name(type(event)).name]
                 value = plan.key(event)
             except Exception:  # it is told where it is met again
-                value = event = None
-            if type(value) is not plan.type or plan.version != stored.version:
+                plan = value = event = None
+            if plan is None or type(value) is not plan.type:
                 rest = index
                 break
+            if shared and not (skims and as_it_is) and not self._is_mine(f"{self._prefix}{value}"):
+                continue
             if held and value in held:
                 left.append(stored)
             else:
@@ -178,7 +190,7 @@ class Folding:
         decode, keys_of = self._schema.decode, self._keys
         steps: list[tuple[StoredEvent, Sequence[Event], Sequence[Key]]] = []
         for stored in page:
-            if self._parts > 1 and not any(map(self._is_mine, stored.tags)):
+            if self._skims and not any(map(self._is_mine, stored.tags)):
                 continue
             try:
                 events = decode(stored)

@@ -22,7 +22,8 @@ from refold.model.hints import described
 from refold.model.message import Command, Event
 from refold.model.query import Query
 from refold.model.record import UNSAID, Metadata, StoredEvent
-from refold.model.schema import Schema
+from refold.model.schema import Schema, encode_metadata
+from refold.model.upcast import Upcasting
 from refold.runtime.books import MESSAGES, RECEIVED, Books, Kept, Parked, Received
 from refold.runtime.envelope import CloudEvent, unpacked
 from refold.runtime.execute import Context, Executor
@@ -47,7 +48,7 @@ class Inbox(Struct, frozen=True):
 
     context: str
     functions: Sequence[Callable[..., Any]]
-    upcasters: Sequence[Callable[[Any], Event]] = ()
+    upcasters: Sequence[Upcasting] = ()
 
 
 class Entrance:
@@ -149,15 +150,21 @@ class Entrance:
         event = unpacked(_message(stored).body)
         if event.name not in self._names:
             return
-        as_stored = StoredEvent(
-            stored.position, stored.recorded_at, event.name, event.version, stored.tags, bytes(event.data), b""
-        )
         metadata = Metadata(
             event_id=event.id,
             correlation_id=event.correlationid,
             causation_id=event.causationid,
             actor=event.actor,
             occurred_at=event.time or stored.recorded_at,
+        )
+        as_stored = StoredEvent(
+            stored.position,
+            stored.recorded_at,
+            event.name,
+            event.version,
+            stored.tags,
+            bytes(event.data),
+            encode_metadata(metadata),
         )
         for part, each in enumerate(self.foreign.decode(as_stored)):
             for handler in self._handlers:

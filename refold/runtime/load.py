@@ -94,8 +94,8 @@ class Loader:
                 if loaded.query.matches(new.type, new.tags):
                     # Decoded, as every other reader will see it: what was given may be equal, and yet behave otherwise.
                     stored = StoredEvent(last, NEVER, new.type, new.version, new.tags, new.data, b"")
-                    for event in self._schema.decode(stored):
-                        state = _step(kind, state, event, NO_METADATA)
+                    for event in self._schema.decode_for(kind, (), stored):
+                        state = cast(State, kind.step(state, event, NO_METADATA))
                     folded += 1
         except Exception:
             # The events are in the log already, and whoever loads the state next will meet the error.
@@ -109,6 +109,10 @@ class Loader:
         identity = state_kind(type(loaded.state)).identity(loaded.state)
         if self._hot.get(identity) is loaded:
             self._hot[identity] = replace(loaded, newest=False)
+
+    def finds(self, cls: type[State]) -> bool:
+        """Tell whether all events of states of a class are found by the tags that they are stored with."""
+        return self._schema.missed(state_kind(cls)) is None
 
     async def at(self, state: S, upto: int) -> S:
         """Return a state as it was at a position."""
@@ -154,12 +158,16 @@ class Loader:
         """Read a state's events that happened by a moment, each with whether one before it happened later."""
         kind = state_kind(type(state))
         newest = NEVER
+        tags = kind.tags(state)
         async for page in self._store.read(self._schema.query(state), upto=upto):
             for stored in page:
-                for recorded in self._schema.recorded(stored):
-                    if recorded.occurred_at <= moment and type(recorded.event) in kind.events:
-                        yield recorded, recorded.occurred_at < newest
-                        newest = max(newest, recorded.occurred_at)
+                events = self._schema.decode_for(kind, tags, stored)
+                metadata = decode_metadata(stored)
+                happened = metadata.occurred_at
+                for event in events if happened <= moment else ():
+                    recorded = Recorded(stored.position, stored.recorded_at, event, metadata, stored.tags)
+                    yield recorded, happened < newest
+                    newest = max(newest, happened)
 
     async def _start(self, state: State, upto: int | None) -> Loaded:
         """Return the newest value of a state that is at hand, not beyond `upto`."""
@@ -187,10 +195,11 @@ class Loader:
         return Loaded(position, state, start.query, changed, start.since_snapshot + folded)
 
     def _fold(self, kind: StateKind, state: State, page: Page) -> State:
+        tags = kind.tags(state)
         for stored in page:
             metadata = decode_metadata(stored) if kind.wants_metadata else NO_METADATA
-            for event in self._schema.decode(stored):
-                state = _step(kind, state, event, metadata)
+            for event in self._schema.decode_for(kind, tags, stored):
+                state = cast(State, kind.step(state, event, metadata))
         return state
 
     async def _remember(self, identity: Identity, loaded: Loaded) -> Loaded:
@@ -267,11 +276,6 @@ def _beginning(state: State) -> State:
                 f"{kind.cls.__name__}.{field.name} is of type {field.type.__name__}, which {value!r} is not"
             )
     return kind.initial(*key)
-
-
-def _step(kind: StateKind, state: State, event: Event, metadata: Metadata) -> State:
-    """Fold an event, unless it is of another class that is stored under the same name."""
-    return cast(State, kind.step(state, event, metadata)) if type(event) in kind.events else state
 
 
 async def position_at(store: Store, moment: datetime) -> int:

@@ -49,7 +49,7 @@ class Travel:
         position = await self.position(as_of)
         names = [name for name in table.key if name != "valid_to"]
         where = conditions_of(table, dict(zip(names, key, strict=True)))
-        if not self._definition.how.history and issubclass(table.cls, State):
+        if not self._definition.how.history and issubclass(table.cls, State) and self._loader.finds(table.cls):
             return await self._folded(table, table.cls(*key), position)
         rows = await self.find(table, Find(where, limit=1), position)
         return rows[0] if rows else None

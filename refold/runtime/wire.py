@@ -72,8 +72,13 @@ def check(
     processes: Sequence[Process],
     entrances: Sequence[Entrance],
     decisions: Mapping[type[Command], Handler],
+    schema: Schema,
 ) -> None:
-    """Refuse names that come twice, and commands of processes that nothing decides."""
+    """Refuse names that come twice, commands of processes that nothing decides, and states that miss old events."""
+    for handler in [*decisions.values(), *(process.handler for process in processes)]:
+        for parameter in handler.parameters:
+            if not isinstance(parameter, str):
+                schema.check_found(parameter.kind)
     names: set[str] = set()
     for command in decisions:
         if command.__name__ in names:

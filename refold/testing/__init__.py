@@ -11,6 +11,8 @@ from refold.testing.clock import Clock  # noqa: E402
 from refold.testing.given import given  # noqa: E402
 from refold.testing.store.fixture import Failpoint, StoreFixture  # noqa: E402
 from refold.testing.store_contract import StoreContract  # noqa: E402
+from refold.testing.strategies import events_of  # noqa: E402
+from refold.testing.upcasting import check_upcasters, upcast  # noqa: E402
 from refold.testing.view_contract import ViewContract  # noqa: E402
 
 __all__ = [
@@ -22,5 +24,8 @@ __all__ = [
     "StoreFixture",
     "ValkeyServer",
     "ViewContract",
+    "check_upcasters",
+    "events_of",
     "given",
+    "upcast",
 ]

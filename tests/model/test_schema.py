@@ -459,10 +459,10 @@ class Order(State):
 @pytest.mark.parametrize(
     ("new", "total"),
     [
-        (NewEvent("Placed", b'{"order_id":"a","total":150}', version=1), "1.5"),
-        (NewEvent("Placed", b'{"order_id":"a","total":"1.50"}', version=2), "1.50"),
+        (NewEvent("Placed", b'{"order_id":"a","total":150}', ("order:a",), version=1), "1.5"),
+        (NewEvent("Placed", b'{"order_id":"a","total":"1.50"}', ("order:a",), version=2), "1.50"),
         (NewEvent("Placed", b'{"order_id":"a","total":{"amount":"1.50"}}', version=3), "1.50"),
-        (NewEvent("Bought", b'{"order_id":"a"}'), "0"),
+        (NewEvent("Bought", b'{"order_id":"a"}', ("order:a",)), "0"),
     ],
 )
 def test_every_version_becomes_the_one_that_is_known(new: NewEvent, total: str) -> None:

@@ -652,17 +652,73 @@ def unreturning(old: Bought): ...  # type: ignore[no-untyped-def]
 def curious(old: Bought, at) -> Placed: ...  # type: ignore[no-untyped-def]
 
 
-def union(old: Bought | Opened) -> Placed: ...
+def mixed(old: Bought | Receive) -> Placed: ...
+
+
+def with_a_store(old: Bought, metadata: Metadata, app: Any) -> Placed: ...
+
+
+def by_name(old: Bought, *, metadata: Metadata) -> Placed: ...
+
+
+def says_not_which(old: Bought) -> Iterable[Event]: ...
+
+
+def bare(old: Bought) -> Iterable: ...  # type: ignore[type-arg]
+
+
+def to_a_command(old: Bought) -> tuple[Placed, Receive]: ...
 
 
 async def later(old: Bought) -> Placed: ...
 
 
-for function in (unannotated, unreturning, curious, union, later, Bought, "bought"):
+NOT_UPCASTERS = (unannotated, unreturning, curious, mixed, with_a_store, by_name, says_not_which, bare, to_a_command)
+
+for function in (*NOT_UPCASTERS, later, Bought, "bought"):
     CASES[f"an_upcaster_{getattr(function, '__name__', 'text')}"] = (
         lambda function=cast(Any, function): Schema(Placed, [function]),
         "is no upcaster. Write `def add_currency(old: OrderPlacedV1) -> OrderPlaced`",
     )
+
+
+@says("one_or_several gives either one event or several: write `-> Iterable[OrderPlaced | GiftAdded]`, and yield one")
+def an_upcaster_to_one_or_several() -> object:
+    def one_or_several(old: Bought) -> Placed | Iterable[Opened]: ...
+
+    return Schema(Placed | Opened, [first, second, one_or_several])
+
+
+@says("upcasters go in a circle: PlacedV2 → Bought → PlacedV2")
+def upcasters_in_a_circle_behind_a_split() -> object:
+    def split(old: PlacedV2) -> Iterable[Placed | Bought]: ...
+
+    def back(old: Bought) -> tuple[Opened, PlacedV2]: ...
+
+    return Schema(Placed | Opened, [first, split, back])
+
+
+@says("test_wiring.PlacedV2 is old: tests.model.test_wiring.second makes it a Placed: write that in its place")
+def a_state_of_old_events() -> object:
+    return Schema(Placed, [first, second]).names([PlacedV2])
+
+
+@says("test_wiring.Bought is old: a_state_of_events_that_are_dropped.<locals>.drop drops it: leave it out")
+def a_state_of_events_that_are_dropped() -> object:
+    def drop(old: Bought) -> None: ...
+
+    drop.__module__ = ""
+    return Schema(Placed, [first, second, drop]).names([Bought])
+
+
+@says(
+    "Product is found by the tag 'product', but Opened version 1 (tests.model.test_wiring.Opened), which becomes a "
+    "Received, is stored without it, so that it would be missed without a word. Keep the state as a projection"
+)
+def a_state_that_would_miss_old_events() -> object:
+    def stocked(old: Opened) -> Received: ...
+
+    return Schema(Received, [stocked]).query(Product("a"))
 
 
 @says("Holder cannot be stored as JSON: Type unions may not contain more than one dict-like type")
