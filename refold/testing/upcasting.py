@@ -70,15 +70,14 @@ def _made_up(schema: Schema, strategy: st.SearchStrategy[Event], examples: int) 
 
 def _check(schema: Schema, olds: Sequence[StoredEvent]) -> None:
     first = [_decoded(schema, each) for each in olds]
+    for each, found in zip(olds, first, strict=True):
+        for new in found:
+            _check_stored(schema, each, new)
     for each, found in zip(reversed(olds), reversed(first), strict=True):
         again = _decoded(schema, each)
         # Compared as bytes, too: what is equal, as 1 and True, may be another all the same.
         if again != found or _bytes(again) != _bytes(found):
-            raise AssertionError(
-                f"{_named(each)} is made {found!r}, and {again!r} the second time: an upcaster is pure"
-            )
-        for new in found:
-            _check_stored(schema, each, new)
+            raise AssertionError(f"{_named(each)} is made {found!r}, and then {again!r}: an upcaster is pure")
 
 
 def _check_stored(schema: Schema, old: StoredEvent, new: Event) -> None:

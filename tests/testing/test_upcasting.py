@@ -69,9 +69,9 @@ def making_up_tags(old: PaidIn) -> Deposited:
 @pytest.mark.parametrize(
     ("upcaster", "why"),
     [
-        (counting, "the second time: an upcaster is pure"),
-        (drawing, "the second time: an upcaster is pure"),
-        (equal_and_yet_another, "the second time: an upcaster is pure"),
+        (counting, "an upcaster is pure"),
+        (drawing, "an upcaster is pure"),
+        (equal_and_yet_another, "an upcaster is pure"),
         (not_to_be_stored, "which cannot be stored: Deposited.amount is Decimal('NaN')"),
         (of_another_type, "which cannot be stored: Deposited.amount is"),
         (failing, "failing: ZeroDivisionError"),
