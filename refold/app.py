@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from refold.bus.api import Bus
 from refold.bus.open import open_bus
+from refold.contract.describe import Contract
 from refold.errors import InvalidQuery, StoreClosed, SubscriptionFailed, WaitTimeout, WiringError
 from refold.model.hints import described
 from refold.model.message import Command, Event
@@ -22,6 +23,7 @@ from refold.model.state import State
 from refold.model.upcast import Upcasting
 from refold.runtime.analyse import Analytics
 from refold.runtime.books import Books
+from refold.runtime.contract import contract_of
 from refold.runtime.effect import Effect, Effected
 from refold.runtime.execute import Context, Executor, decisions_by_command
 from refold.runtime.given import asked, following, given
@@ -143,6 +145,19 @@ class App:
         asked = [each.kind.cls for handler in handlers for each in handler.parameters if not isinstance(each, str)]
         kept = [each.how.projection for each in self._projections if issubclass(each.how.projection, State)]
         return tuple(dict.fromkeys([*asked, *kept]))
+
+    def contract(self) -> Contract:
+        """Return all that others rely on: what is stored, taken, kept and published, as one value."""
+        return contract_of(
+            self._name,
+            self.schema,
+            self._decisions,
+            self.states,
+            self._projections,
+            self._processes,
+            self._outbox,
+            self._entrances,
+        )
 
     def describe(self) -> dict[str, list[str]]:
         """Return what this app is made of, by name."""

@@ -59,13 +59,13 @@ class Entrance:
         self.name = f"inbox.{self.topic}"
         self.query = Query()
         self._own = schema
-        self._handlers = [read_translation(function) for function in inbox.functions]
-        kinds = [cast(type[Event], kind) for handler in self._handlers for kind in handler.messages]
+        self.handlers = [read_translation(function) for function in inbox.functions]
+        kinds = [cast(type[Event], kind) for handler in self.handlers for kind in handler.messages]
         if not kinds:
             raise WiringError(f"Inbox({self.topic!r}) has no functions: say what is done with the events that come in")
         self.foreign = Schema(list(dict.fromkeys(kinds)), inbox.upcasters, own=False)
         self._names = set(self.foreign.names(dict.fromkeys(kinds)))
-        for handler in self._handlers:
+        for handler in self.handlers:
             for kind in handler.emits or ():
                 if issubclass(kind, Event):
                     schema.names([kind])
@@ -77,7 +77,7 @@ class Entrance:
 
     def commands(self) -> Iterable[tuple[Callable[..., Any], type]]:
         """Return the commands that its functions are annotated to give."""
-        for handler in self._handlers:
+        for handler in self.handlers:
             for kind in handler.emits or ():
                 if issubclass(kind, Command):
                     yield handler.function, kind
@@ -167,7 +167,7 @@ class Entrance:
             encode_metadata(metadata),
         )
         for part, each in enumerate(self.foreign.decode(as_stored)):
-            for handler in self._handlers:
+            for handler in self.handlers:
                 if type(each) in handler.messages:
                     await self._act(handler, each, event, metadata, f".{part}" if part else "")
 

@@ -52,7 +52,7 @@ class Outbox:
         kinds = [kind for handler in self._translations.values() for kind in handler.emits or ()]
         self.published = tuple(dict.fromkeys([*self._as_they_are, *cast(list[type[Event]], kinds)]))
         """The classes of what is published: with their names and versions, the contract."""
-        self._public = Schema(list(self.published), own=False)
+        self.public = Schema(list(self.published), own=False)
         sources = [*self._as_they_are, *self._translations]
         self.query = Query((QueryItem(schema.names(sources)),))
         self._plain = {stored_name(kind) for kind in self._as_they_are}
@@ -127,7 +127,7 @@ class Outbox:
                 found += await self._translated(self._translations[kind], recorded.event, metadata)
         messages: list[Message] = []
         for number, event in enumerate(found):
-            new = self._public.encode(event)
+            new = self.public.encode(event)
             own_id = f"{event_id}.{number}" if number else event_id
             messages.append(self._packed(own_id, new.type, new.version, new.data, new.tags, stored, metadata))
         return messages

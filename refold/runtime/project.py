@@ -8,6 +8,7 @@ from msgspec import Struct
 from refold.errors import UnreadableEvent, WiringError
 from refold.model.fingerprint import fingerprint
 from refold.model.hints import described
+from refold.model.message import Event
 from refold.model.query import Query, QueryItem
 from refold.model.schema import Schema
 from refold.model.state import State, state_kind
@@ -67,6 +68,11 @@ class Definition(Protocol):
         ...
 
     @property
+    def events(self) -> tuple[type[Event], ...]:
+        """The classes of events that it is told of."""
+        ...
+
+    @property
     def query(self) -> Query:
         """Which events it reads."""
         ...
@@ -109,7 +115,8 @@ class StateProjection:
         self.kind = state_kind(cls)
         self.divisible = bool(self.kind.keys)
         self.name = cls.__name__
-        self.query = Query((QueryItem(schema.names(self.kind.events)),))
+        self.events = self.kind.events
+        self.query = Query((QueryItem(schema.names(self.events)),))
         self.schema = schema
         self.keys = keys_by_event(self.kind)
         own = fingerprint(cls, schema.upcasters(self.kind.events))
