@@ -1,7 +1,7 @@
 """The log in memory: the contract in its shortest form, and the oracle for the other stores."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 
 from msgspec import Struct
@@ -48,6 +48,14 @@ class MemoryStore:
         self, events: Sequence[NewEvent], condition: Conditions = None, *, append_id: str | None = None
     ) -> Appended:
         """Add a batch; see the port."""
+        appended = await self.append_with(events, condition, append_id, lambda: True)
+        assert appended is not None
+        return appended
+
+    async def append_with(
+        self, events: Sequence[NewEvent], condition: Conditions, append_id: str | None, step: Callable[[], bool]
+    ) -> Appended | None:
+        """Add a batch, and do something else just before it; None if that returns False, and nothing is added."""
         batch = checked(events, append_id)
         self._check_open()
         if append_id is not None and (known := self._recall(append_id)):
@@ -56,6 +64,8 @@ class MemoryStore:
             return known.result
         for one in conditions(condition):
             self._check(one)
+        if not step():
+            return None
         head = self._head
         recorded_at = self._clock()
         if self._events:

@@ -4,17 +4,19 @@
 
     class TestMyViews(ViewContract):
         @asynccontextmanager
-        async def views(self, tmp_path):
-            yield await MyViews.open(tmp_path / "views")
+        async def beside(self, tmp_path):
+            log = await MyStore.open(tmp_path / "log")
+            yield log, MyViews(log)
 
-What is opened again with the same `tmp_path` is the same views, also while others are open. pytest finds the rules in
-the subclass; no plugin is needed.
+What is opened again with the same `tmp_path` is the same log and views, also while others are open. pytest finds the
+rules in the subclass; no plugin is needed.
 """
 
+from refold.testing.view.appends import AppendRules
 from refold.testing.view.rows import RowRules
 from refold.testing.view.searches import SearchRules
 from refold.testing.view.writes import WriteRules
 
 
-class ViewContract(RowRules, WriteRules, SearchRules):
-    """Every rule that kept rows must keep; subclass it and say in `views` how they are opened."""
+class ViewContract(RowRules, WriteRules, SearchRules, AppendRules):
+    """Every rule that kept rows must keep; subclass it and say in `beside` how they are opened."""

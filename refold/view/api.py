@@ -9,8 +9,10 @@ from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
+from refold.model.record import NewEvent
+from refold.store.api import Appended, Conditions
 from refold.view.find import Condition, Find
-from refold.view.table import Key, Table
+from refold.view.table import Key, Row, Table
 
 
 class Put(Struct, frozen=True):
@@ -18,6 +20,8 @@ class Put(Struct, frozen=True):
 
     table: Table
     rows: Sequence[Any]
+    shared: bool = False
+    """Whether other programs write to the table, too: then columns that it does not know stay as they are."""
 
 
 class Delete(Struct, frozen=True):
@@ -30,12 +34,25 @@ class Delete(Struct, frozen=True):
 Write: TypeAlias = Put | Delete
 
 
+class Held(Struct, frozen=True):
+    """A row, and its values just as the database holds them: other programs may write what is read as the same row."""
+
+    row: Any
+    values: Row
+
+
 class Expect(Struct, frozen=True):
-    """What must hold for a write: that a row has these values; or, without any, that there is no such row."""
+    """What must hold for a write: that a row has these values, or is held just so; or that there is no such row."""
 
     table: Table
     key: Key
     values: Mapping[str, Any] | None = None
+    held: Row | None = None
+
+    @property
+    def absent(self) -> bool:
+        """Whether there must be no such row."""
+        return self.values is None and self.held is None
 
 
 class Hit(Struct, frozen=True):
@@ -55,6 +72,14 @@ class Views(Protocol):
         """Make tables exist, all or none; those that do are left as they are."""
         ...
 
+    async def widen(self, table: Table, like: Any) -> None:
+        """Give a table that is there the columns that it lacks; the rows in it take the values of `like` for them.
+
+        Columns that only the database has stay. Raises `WiringError` where the table would have to become another one:
+        of another key, with values of another type in a column, or with other columns to be searched.
+        """
+        ...
+
     async def drop(self, stored: Sequence[str]) -> None:
         """Remove tables by their stored names, whether they exist or not."""
         ...
@@ -68,8 +93,31 @@ class Views(Protocol):
         """  # noqa: D205
         ...
 
+    async def append(
+        self,
+        events: Sequence[NewEvent],
+        condition: Conditions = None,
+        *,
+        append_id: str | None = None,
+        writes: Sequence[Write] = (),
+        expects: Sequence[Expect] = (),
+    ) -> Appended | None:
+        """Append to the log beside which the rows are and do all the writes, both in one step.
+
+        All that `Store.append` promises and raises holds, and all that `write` does: there is never an event without
+        its rows, nor a row without its events. Returns None, having done nothing, if an expectation does not hold.
+        An append repeated with its `append_id` returns the first one's result and writes no row, whatever it expects.
+        Of several appends that rely on rows that the others write only one succeeds, also where rows are to be absent.
+        Raises `MissingCapability` if the rows are in another database than the log.
+        """
+        ...
+
     async def get(self, table: Table, keys: Sequence[Key]) -> dict[Key, Any]:
         """Return the rows that exist among these keys."""
+        ...
+
+    async def look(self, table: Table, keys: Sequence[Key]) -> dict[Key, Held]:
+        """Return the rows that exist among these keys, each as it is held, so that just that can be expected."""
         ...
 
     async def find(self, table: Table, find: Find) -> list[Any]:

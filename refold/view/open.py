@@ -18,14 +18,14 @@ _IN_MEMORY: WeakKeyDictionary[MemoryStore, MemoryViews] = WeakKeyDictionary()
 def open_views(store: Store) -> Views:
     """Return the views in the same database as a log; raise `MissingCapability` if it cannot hold any."""
     if isinstance(store, MemoryStore):
-        return _IN_MEMORY.setdefault(store, MemoryViews())
+        return _IN_MEMORY.setdefault(store, MemoryViews(store))
     if Capability.VIEWS in store.capabilities:
         from refold.store.sqlite import SqliteStore
 
         if isinstance(store, SqliteStore):
             from refold.view.sqlite import SqliteViews
 
-            return SqliteViews(store.database)
+            return SqliteViews.beside(store)
         if type(store).__module__.startswith("refold.store.postgres."):  # so that its driver is not imported for others
             from refold.store.postgres import PostgresStore
             from refold.view.postgres import PostgresViews

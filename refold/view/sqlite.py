@@ -6,12 +6,16 @@ from typing import Any, TypeVar, cast
 import apsw
 import msgspec
 
+from refold.errors import MissingCapability
+from refold.model.record import NewEvent
+from refold.store.api import Appended, Conditions
+from refold.store.sqlite import SqliteStore
 from refold.store.sqlite.database import Database
 from refold.store.sqlite.insert import insert
-from refold.view.api import Delete, Expect, Hit, Put, Write
+from refold.view.api import Delete, Expect, Held, Hit, Put, Write
 from refold.view.find import Compare, Condition, Find
 from refold.view.search import Term, terms_of, words_in
-from refold.view.table import Form, Key, Row, Table, not_kept
+from refold.view.table import Column, Form, Key, Row, Table, not_kept, unlike
 
 TYPES: dict[Form, str] = {
     "text": "TEXT",
@@ -40,6 +44,14 @@ class SqliteViews:
     def __init__(self, database: Database, *, own: bool = False) -> None:
         self._database = database
         self._own = own
+        self._log: SqliteStore | None = None
+
+    @classmethod
+    def beside(cls, log: SqliteStore) -> "SqliteViews":
+        """Return the views in the file of a log."""
+        views = cls(log.database)
+        views._log = log
+        return views
 
     async def create(self, tables: Sequence[Table]) -> None:
         """Make tables exist."""
@@ -53,6 +65,22 @@ class SqliteViews:
                     connection.execute(statement)
 
         if not await self._database.read(look):
+            await self._database.write(work)
+
+    async def widen(self, table: Table, like: Any) -> None:
+        """Give a table the columns that it lacks."""
+        values = dict(zip((column.name for column in table.columns), table.dump(like), strict=True))
+
+        def look(connection: apsw.Connection) -> list[Column]:
+            return _missing_columns(connection, table)
+
+        def work(connection: apsw.Connection) -> None:
+            for column in _missing_columns(connection, table):
+                kept, name = _quoted(table), _name(column.name)
+                connection.execute(f"ALTER TABLE {kept} ADD COLUMN {name} {TYPES[column.form]}")
+                connection.execute(f"UPDATE {kept} SET {name} = ?", (values[column.name],))  # noqa: S608 - names are quoted, values bound
+
+        if await self._database.read(look):
             await self._database.write(work)
 
     async def drop(self, stored: Sequence[str]) -> None:
@@ -71,26 +99,38 @@ class SqliteViews:
 
     async def write(self, writes: Sequence[Write], expects: Sequence[Expect] = ()) -> bool:
         """Do all the writes in one transaction; see the port."""
-        changes = [_change(each) for each in writes]  # here, since what cannot be kept is not the writer's trouble
-        checks = [_check(each) for each in expects]
+        return await self._database.write(_step(writes, expects), cost=1 + _size(writes))
 
-        def work(connection: apsw.Connection) -> bool:
-            if not all(check(connection) for check in checks):
-                return False
-            for change in changes:
-                change(connection)
-            return True
-
-        rows = sum(len(each.rows) if isinstance(each, Put) else len(each.keys) for each in writes)
-        return await self._database.write(work, cost=1 + rows)
+    async def append(
+        self,
+        events: Sequence[NewEvent],
+        condition: Conditions = None,
+        *,
+        append_id: str | None = None,
+        writes: Sequence[Write] = (),
+        expects: Sequence[Expect] = (),
+    ) -> Appended | None:
+        """Append to the log and do the writes, in one transaction; see the port."""
+        if self._log is None:
+            raise MissingCapability("these rows are in another database than the log: no step changes both")
+        return await self._log.append_with(events, condition, append_id, _step(writes, expects), _size(writes))
 
     async def get(self, table: Table, keys: Sequence[Key]) -> dict[Key, Any]:
         """Return the rows that exist among these keys."""
-        found: dict[Key, Any] = {}
+        return {key: held.row for key, held in (await self.look(table, keys)).items()}
+
+    async def look(self, table: Table, keys: Sequence[Key]) -> dict[Key, Held]:
+        """Return the rows that exist among these keys, as they are held."""
+        found: dict[Key, Held] = {}
         sql = f"SELECT {_columns(table)} FROM {_quoted(table)} WHERE {_keyed(table)}"  # noqa: S608 - names are quoted, values bound
         for start in range(0, len(keys), KEYS_AT_ONCE):
-            for row in await self._select(table, sql, [_dumped(table, keys[start : start + KEYS_AT_ONCE])]):
-                found[table.key_of(row)] = row
+            bound = [_dumped(table, keys[start : start + KEYS_AT_ONCE])]
+
+            def work(connection: apsw.Connection, bound: list[bytes] = bound) -> list[Held]:
+                return [Held(table.parse(row), row) for row in connection.execute(sql, bound)]
+
+            for held in await self._read(table, work):
+                found[table.key_of(held.row)] = held
         return found
 
     async def find(self, table: Table, find: Find) -> list[Any]:
@@ -174,6 +214,25 @@ class SqliteViews:
         return await self._database.read(checked)
 
 
+def _step(writes: Sequence[Write], expects: Sequence[Expect]) -> Callable[[apsw.Connection], bool]:
+    """Return what does all of a write, or nothing."""
+    changes = [_change(each) for each in writes]  # here, since what cannot be kept is not the writer's trouble
+    checks = [_check(each) for each in expects]
+
+    def work(connection: apsw.Connection) -> bool:
+        if not all(check(connection) for check in checks):
+            return False
+        for change in changes:
+            change(connection)
+        return True
+
+    return work
+
+
+def _size(writes: Sequence[Write]) -> int:
+    return sum(len(each.rows) if isinstance(each, Put) else len(each.keys) for each in writes)
+
+
 def _change(write: Write) -> Callable[[apsw.Connection], object]:
     """Return what does a write, with its rows as the database holds them."""
     table = write.table
@@ -183,8 +242,11 @@ def _change(write: Write) -> Callable[[apsw.Connection], object]:
         sql = f"DELETE FROM {_quoted(table)} WHERE {_keyed(table)}"  # noqa: S608 - names are quoted, values bound
         keys = [_dumped(table, write.keys)]
         return _done(table, lambda connection: connection.execute(sql, keys))
-    into = f"INSERT OR REPLACE INTO {_quoted(table)} ({_columns(table)})"
     rows: list[Row] = [table.dump(row) for row in write.rows]
+    if write.shared:
+        statement = _upsert(table)
+        return _done(table, lambda connection: connection.executemany(statement, rows))
+    into = f"INSERT OR REPLACE INTO {_quoted(table)} ({_columns(table)})"
     return _done(table, lambda connection: insert(connection, into, rows) if rows else None)
 
 
@@ -200,13 +262,7 @@ def _change_words(write: Write) -> Callable[[apsw.Connection], object]:
             connection.execute(f"DELETE FROM {_quoted(table)} WHERE {_keyed(table)}", keys)  # noqa: S608 - names are quoted, values bound
 
         return delete
-    key = ", ".join(map(_name, table.key)) or '"only_row"'
-    updates = ", ".join(f"{_name(each.name)} = excluded.{_name(each.name)}" for each in table.columns)
-    values = ", ".join("?" * len(table.columns))
-    put = (
-        f"INSERT INTO {_quoted(table)} ({_columns(table)}) VALUES ({values}) "  # noqa: S608 - names are quoted, values bound
-        f"ON CONFLICT ({key}) DO UPDATE SET {updates} RETURNING {ROW}"
-    )
+    put = f"{_upsert(table)} RETURNING {ROW}"
     words = f"INSERT OR REPLACE INTO {index} (rowid, {_fields(table)}) VALUES (?{', ?' * len(table.searched)})"  # noqa: S608 - names are quoted, values bound
     rows: list[Row] = [table.dump(row) for row in write.rows]
     fields = [[" ".join(found) for _, found in words_in(table, row)] for row in write.rows]
@@ -218,18 +274,30 @@ def _change_words(write: Write) -> Callable[[apsw.Connection], object]:
     return puts
 
 
+def _upsert(table: Table) -> str:
+    """Return the statement that puts a row; columns that the table does not know stay as they are."""
+    key = ", ".join(map(_name, table.key)) or '"only_row"'
+    updates = ", ".join(f"{_name(each.name)} = excluded.{_name(each.name)}" for each in table.columns)
+    return (
+        f"INSERT INTO {_quoted(table)} ({_columns(table)}) VALUES ({', '.join('?' * len(table.columns))}) "  # noqa: S608 - names are quoted, values bound
+        f"ON CONFLICT ({key}) DO UPDATE SET {updates}"
+    )
+
+
 def _query(term: Term) -> str:
     return f'"{" ".join(term.words)}"{"*" if term.prefix else ""}'
 
 
 def _check(expect: Expect) -> Callable[[apsw.Connection], bool]:
-    table, values = expect.table, expect.values
-    tests = "".join(f" AND {_name(name)} IS ?" for name in values or ())
+    table, wanted = expect.table, list[tuple[str, Any]]()
+    if expect.held is not None:
+        wanted += zip((column.name for column in table.columns), expect.held, strict=True)
+    wanted += [(name, table.column(name).dumped(value)) for name, value in (expect.values or {}).items()]
+    tests = "".join(f" AND {_name(name)} IS ?" for name, _ in wanted)
     sql = f"SELECT 1 FROM {_quoted(table)} WHERE {_keyed(table)}{tests}"  # noqa: S608 - names are quoted, values bound
-    bound = [_dumped(table, [expect.key])]
-    bound += [table.column(name).dumped(value) for name, value in (values or {}).items()]
+    bound = [_dumped(table, [expect.key]), *(value for _, value in wanted)]
     there = _done(table, lambda connection: connection.execute(sql, bound).get is not None)
-    return there if values is not None else lambda connection: not there(connection)
+    return there if not expect.absent else lambda connection: not there(connection)
 
 
 def _done(table: Table, work: Callable[[apsw.Connection], T]) -> Callable[[apsw.Connection], T]:
@@ -259,6 +327,26 @@ def _keyed(table: Table) -> str:
 def _dumped(table: Table, keys: Sequence[Key]) -> bytes:
     columns = [table.column(name) for name in table.key]
     return _encode([[column.dumped(value) for column, value in zip(columns, key, strict=True)] for key in keys])
+
+
+def _missing_columns(connection: apsw.Connection, table: Table) -> list[Column]:
+    """Return the columns that a table in the database lacks, or raise `WiringError` if it could not just get them."""
+    rows = connection.execute(
+        "SELECT name, type, pk FROM pragma_table_info(?)", (_plain_name(table.stored),)
+    ).fetchall()
+    there = {str(name): str(of) for name, of, _ in rows}
+    if not there:
+        raise not_kept(table)
+    words = connection.execute("SELECT count(*) FROM pragma_table_info(?)", (_words_name(table),)).get
+    key = [str(name) for name, _, place in sorted(rows, key=lambda row: cast(int, row[2])) if place]
+    if (key == ["only_row"]) != (not table.key) or (table.key and key != list(table.key)):
+        raise unlike(table, f"its key is {', '.join(key)}")
+    if words != len(table.searched):
+        raise unlike(table, f"{words} of its columns are searched")
+    for column in table.columns:
+        if there.get(column.name, TYPES[column.form]) != TYPES[column.form]:
+            raise unlike(table, f"its column {column.name} is {there[column.name]}")
+    return [column for column in table.columns if column.name not in there]
 
 
 def _create(table: Table) -> list[str]:

@@ -182,6 +182,17 @@ def not_kept(table: Table) -> NotKept:
     )
 
 
+def unlike(table: Table, why: str) -> WiringError:
+    """Return the error of rows that would have to be made anew for what their class has become."""
+    key = ", ".join(table.key) or "empty"
+    searched = ", ".join(column.name for column in table.searched) or "none"
+    return WiringError(
+        f"the rows of {table.name} are not those of its class, whose key is {key}, and of whose columns {searched} are "
+        f"searched: in the database {why}. Change that with SQL; or rename the table there, and import its rows into "
+        "the new one"
+    )
+
+
 def dated(table: Table) -> Table:
     """Return the table that keeps every row that there ever was, as `Dated`, in place of the last ones alone."""
     bounds = tuple(Column(name, "integer", (int,), None, None) for name in ("valid_from", "valid_to"))

@@ -4,10 +4,12 @@ import inspect
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from weakref import ref
 
 import pytest
 from hypothesis import Phase, settings
 
+from refold.store.memory import MemoryStore
 from refold.testing import ViewContract
 from refold.view.memory import MemoryViews
 from tests.testing.wrong_views import WRONG, Wrong
@@ -28,12 +30,14 @@ def unshrunk() -> Iterator[None]:
 
 def contract(wrong: Wrong) -> ViewContract:
     """Return the rules about wrong views."""
-    kept = wrong.views()
+    log, kept = MemoryStore(), wrong.views()
 
     class Contract(ViewContract):
         @asynccontextmanager
-        async def views(self, tmp_path: Path) -> AsyncGenerator[MemoryViews]:
-            yield wrong.views() if wrong.forgets else kept
+        async def beside(self, tmp_path: Path) -> AsyncGenerator[tuple[MemoryStore, MemoryViews]]:
+            views = wrong.views() if wrong.forgets else kept
+            views.beside = ref(log)
+            yield log, views
 
     return Contract()
 

@@ -8,6 +8,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from refold.errors import NotKept
+from refold.model.record import NewEvent
+from refold.store.api import Appended, Conditions
+from refold.store.memory import MemoryStore
 from refold.view.api import Delete, Expect, Hit, Put, Write
 from refold.view.find import Condition, Find
 from refold.view.memory import MemoryViews
@@ -292,6 +295,106 @@ class MakesATableOnce(MemoryViews):
             if table.stored in self._tables:
                 raise ValueError(f"there is a table {table.stored!r} already")
             await super().create([table])
+
+
+# Appends.
+
+
+class Appending(MemoryViews):
+    """Views whose appends are to be bent."""
+
+    async def append(
+        self,
+        events: Sequence[NewEvent],
+        condition: Conditions = None,
+        *,
+        append_id: str | None = None,
+        writes: Sequence[Write] = (),
+        expects: Sequence[Expect] = (),
+    ) -> Appended | None:
+        return await self.bent(events, condition, append_id, writes, expects)
+
+    async def bent(
+        self,
+        events: Sequence[NewEvent],
+        condition: Conditions,
+        append_id: str | None,
+        writes: Sequence[Write],
+        expects: Sequence[Expect],
+    ) -> Appended | None:
+        return await super().append(events, condition, append_id=append_id, writes=writes, expects=expects)
+
+    @property
+    def log(self) -> MemoryStore:
+        log = self.beside() if self.beside else None
+        assert log is not None
+        return log
+
+
+@breaks("rows_and_events_are_one_step")
+class AppendsWithoutDeleting(Appending):
+    async def bent(self, events: Any, condition: Any, append_id: Any, writes: Any, expects: Any) -> Appended | None:
+        return await super().bent(
+            events, condition, append_id, [each for each in writes if isinstance(each, Put)], expects
+        )
+
+
+@breaks("a_condition_that_fails_changes_no_row", "an_append_that_is_repeated_changes_no_row")
+class WritesAndThenAppends(Appending):
+    async def bent(self, events: Any, condition: Any, append_id: Any, writes: Any, expects: Any) -> Appended | None:
+        if not await self.write(writes, expects):
+            return None
+        return await self.log.append(events, condition, append_id=append_id)
+
+
+@breaks("an_expectation_that_fails_appends_nothing", "what_no_row_can_hold_is_not_appended")
+class AppendsAndThenWrites(Appending):
+    async def bent(self, events: Any, condition: Any, append_id: Any, writes: Any, expects: Any) -> Appended | None:
+        done = await self.log.append(events, condition, append_id=append_id)
+        return done if await self.write(writes, expects) else None
+
+
+@breaks("an_append_that_is_repeated_changes_no_row")
+class WritesAgain(Appending):
+    async def bent(self, events: Any, condition: Any, append_id: Any, writes: Any, expects: Any) -> Appended | None:
+        if append_id is not None and await self.log.appended(append_id) and not await self.write(writes, expects):
+            return None
+        return await super().bent(events, condition, append_id, writes, expects)
+
+
+@breaks("no_change_is_lost", "no_change_of_two_handles_is_lost")
+class LooksAndThenAppends(Appending):
+    async def bent(self, events: Any, condition: Any, append_id: Any, writes: Any, expects: Any) -> Appended | None:
+        held = await self.write([], expects)
+        await asyncio.sleep(0)
+        return await super().bent(events, condition, append_id, writes, ()) if held else None
+
+
+@breaks("two_that_rely_on_what_the_other_puts")
+class LooksAtWhatItWrites(Appending):
+    async def bent(self, events: Any, condition: Any, append_id: Any, writes: Any, expects: Any) -> Appended | None:
+        put = [each.table.key_of(row) for each in writes if isinstance(each, Put) for row in each.rows]
+        some = [each for each in expects if not each.absent or each.key in put]
+        return await super().bent(events, condition, append_id, writes, some)
+
+
+@breaks("what_is_looked_at_can_be_expected")
+class ExpectsTheRowToBeThere(MemoryViews):
+    def _holds(self, expect: Expect) -> bool:
+        return super()._holds(expect if expect.held is None else replace(expect, held=None, values={}))
+
+
+@breaks("a_table_gets_the_columns_that_it_lacks")
+class WidensWithNothing(MemoryViews):
+    async def widen(self, table: Table, like: Any) -> None:
+        await super().widen(table, replace(like, **{column.name: None for column in table.columns}))
+
+
+@breaks("a_table_that_would_be_another_stays")
+class MakesWhatWouldBeAnother(MemoryViews):
+    async def widen(self, table: Table, like: Any) -> None:
+        await self.drop([table.stored])
+        await self.create([table])
 
 
 # Searches.

@@ -5,17 +5,19 @@ from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
 
+from refold.store.memory import MemoryStore
 from refold.testing.view_contract import ViewContract
-from refold.view.memory import MemoryViews
+from refold.view.api import Views
+from refold.view.open import open_views
 
 
 class TestMemoryViews(ViewContract):
     durable = False
 
     @cached_property
-    def kept(self) -> MemoryViews:
-        return MemoryViews()
+    def log(self) -> MemoryStore:
+        return MemoryStore()
 
     @asynccontextmanager
-    async def views(self, tmp_path: Path) -> AsyncGenerator[MemoryViews]:
-        yield self.kept
+    async def beside(self, tmp_path: Path) -> AsyncGenerator[tuple[MemoryStore, Views]]:
+        yield self.log, open_views(self.log)

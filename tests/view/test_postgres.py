@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 
 from refold import Event, State, Tag, WiringError
+from refold.store.api import Store
 from refold.store.open import open_store
 from refold.store.postgres import PostgresStore
 from refold.testing.postgres import PostgresServer
@@ -116,12 +117,12 @@ class TestPostgresViews(ViewContract):
         self.server = server
 
     @asynccontextmanager
-    async def views(self, tmp_path: Path) -> AsyncGenerator[PostgresViews]:
+    async def beside(self, tmp_path: Path) -> AsyncGenerator[tuple[Store, PostgresViews]]:
         log = await open_store(self.server.url(blake2b(str(tmp_path).encode(), digest_size=8).hexdigest()))
         try:
             views = open_views(log)
             assert isinstance(views, PostgresViews)
-            yield views
+            yield log, views
         finally:
             await log.close()
 

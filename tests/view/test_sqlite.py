@@ -17,10 +17,10 @@ from refold.view.sqlite import SqliteViews
 
 class TestSqliteViews(ViewContract):
     @asynccontextmanager
-    async def views(self, tmp_path: Path) -> AsyncGenerator[SqliteViews]:
+    async def beside(self, tmp_path: Path) -> AsyncGenerator[tuple[SqliteStore, SqliteViews]]:
         store = await SqliteStore.open(tmp_path / "log.db")
         try:
-            yield SqliteViews(store.database)
+            yield store, SqliteViews.beside(store)
         finally:
             await store.close()
 

@@ -38,7 +38,9 @@ logger = logging.getLogger("refold.store")
 BeforeCommit = Callable[[], Awaitable[None]]
 
 
-class _Lane:
+class Lane:
+    """A connection, and the number of what it has sent last."""
+
     def __init__(self, retry: Retry) -> None:
         self.id: UUID = uuid4()
         self.number = 0
@@ -72,7 +74,7 @@ class Lanes:
         self._idle = lanes
         self._overdue: set[asyncio.Future[None]] = set()
         self._closing = False
-        self._tasks = [asyncio.create_task(self._run(_Lane(Retry(patience, where)))) for _ in range(lanes)]
+        self._tasks = [asyncio.create_task(self._run(Lane(Retry(patience, where)))) for _ in range(lanes)]
 
     def submit(self, append: Append) -> None:
         """Queue an append; its future is done when it is committed, or failed.
@@ -96,7 +98,7 @@ class Lanes:
         self._some.set()
         await asyncio.wait(self._tasks)
 
-    async def _run(self, lane: _Lane) -> None:
+    async def _run(self, lane: Lane) -> None:
         try:
             while True:
                 await self._some.wait()
@@ -139,7 +141,7 @@ class Lanes:
             self._some.clear()
         return group
 
-    async def _write(self, lane: _Lane, group: list[Append]) -> None:
+    async def _write(self, lane: Lane, group: list[Append]) -> None:
         lane.number += 1
         sent = False
         try:
@@ -161,12 +163,12 @@ class Lanes:
                 for append in group:
                     await self._write(lane, [append])
                 return
-            _fail(group, _in_doubt(error, self._where) if sent and is_passing(error.__cause__ or error) else error)
+            _fail(group, in_doubt(error, self._where) if sent and is_passing(error.__cause__ or error) else error)
             return
         lane.retry.succeeded()
         self._deliver(group, results(group, answer))
 
-    async def _send(self, lane: _Lane, values: tuple[object, ...]) -> asyncpg.Record:
+    async def _send(self, lane: Lane, values: tuple[object, ...]) -> asyncpg.Record:
         if lane.connection is None or lane.connection.is_closed():
             lane.connection = None
             lane.connection = await self._connect()
@@ -205,7 +207,8 @@ def _fail(group: Sequence[Append], error: BaseException) -> None:
             append.future.set_exception(_copy(error))
 
 
-def _in_doubt(error: BaseException, where: object) -> StoreError:
+def in_doubt(error: BaseException, where: object) -> StoreError:
+    """Return the error of an append that may have been stored."""
     made = StoreError(
         f"{where} cannot be reached, and whether the append was stored is not known. Append again with the same "
         f"append_id to find out ({error})",

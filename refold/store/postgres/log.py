@@ -24,7 +24,8 @@ from refold.store.api import (
     conditions,
 )
 from refold.store.postgres import select
-from refold.store.postgres.address import Address, read_address
+from refold.store.postgres.address import Address, quoted, read_address
+from refold.store.postgres.beside import Beside, Step
 from refold.store.postgres.connections import PATIENCE, SEEKING, Connection, Connections, Retry, closed, connect
 from refold.store.postgres.failure import DRIVER
 from refold.store.postgres.group import Append
@@ -72,6 +73,15 @@ class PostgresStore:
         self._watch = Watch(address, self._reads, self._wake)
         self._lanes = Lanes(
             partial(_connect_to_write, address),
+            where=address,
+            patience=patience,
+            retention=retention,
+            clock=self._now,
+            committed=self._watch.committed,
+            before_commit=before_commit,
+        )
+        self._beside = Beside(
+            partial(_connect_to_write, address, path=f"{quoted(address.view_schema)}, {quoted(address.schema)}"),
             where=address,
             patience=patience,
             retention=retention,
@@ -150,6 +160,21 @@ class PostgresStore:
             self._lanes.give_up(item)
             raise
 
+    async def append_with(
+        self, events: Sequence[NewEvent], condition: Conditions, append_id: str | None, step: Step
+    ) -> Appended | None:
+        """Add a batch, and do something else in one transaction with it, on a connection that finds the views first.
+
+        Returns None if what that relies on does not hold, and then nothing is added. It may be done more than once,
+        of which one counts.
+        """
+        batch = checked(events, append_id)
+        self._check_usable()
+        if append_id is not None:
+            self._forget_some()
+        item = Append(batch, conditions(condition), append_id, self._loop.create_future(), _cost(batch))
+        return await self._beside.append(item, step)
+
     async def appended(self, append_id: str) -> Appended | None:
         """Return the result of the append that had this id."""
         self._check_usable()
@@ -226,7 +251,7 @@ class PostgresStore:
         await asyncio.shield(self._closing)  # a caller that is cancelled does not leave it half closed
 
     async def _close(self) -> None:
-        await self._lanes.close()
+        await asyncio.gather(self._lanes.close(), self._beside.close())
         if self._forgetting is not None:
             await asyncio.wait([self._forgetting])
         await self._watch.close()
@@ -292,8 +317,8 @@ class PostgresStore:
             logger.exception("%s: cannot forget old append ids", self.address)
 
 
-async def _connect_to_write(address: Address) -> Connection:
-    connection = await connect(address, {} if address.durable else {"synchronous_commit": "off"})
+async def _connect_to_write(address: Address, path: str | None = None) -> Connection:
+    connection = await connect(address, {} if address.durable else {"synchronous_commit": "off"}, path=path)
     if address.durable:  # whatever the role or the database says
         await connection.execute(NEVER_OFF)
     return connection

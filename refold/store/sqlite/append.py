@@ -1,6 +1,6 @@
 """Appending in groups: the appends of many callers, checked one by one, written as a few large statements."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any
@@ -51,6 +51,8 @@ class Append(Struct):
     events: list[NewEvent]
     conditions: Sequence[AppendCondition]
     append_id: str | None
+    step: Callable[[apsw.Connection], bool] | None = None
+    """What else is done if it is appended; it is not if this returns False."""
 
 
 class Known(Struct):
@@ -82,7 +84,7 @@ class Appends:
         self._ids_since_forgetting = FORGET
 
     def run(self, connection: apsw.Connection, items: Sequence[Append]) -> list[object]:
-        """Append each batch whose conditions hold; the others fail alone."""
+        """Append each batch whose conditions hold; the others fail alone. None stands for one whose step said no."""
         head = connection.execute(LAST).get or 0
         if head != self._recent.head:  # another process has appended
             self._recent = Recent(head)
@@ -96,7 +98,7 @@ class Appends:
         for item in items:
             try:
                 results.append(self._append(connection, item, known, recorded_at, rows))
-            except RefoldError as error:
+            except (RefoldError, ValueError, TypeError, OverflowError) as error:  # or values that no row can hold
                 results.append(error)
         self._insert(connection, rows)
         return results
@@ -120,7 +122,7 @@ class Appends:
 
     def _append(
         self, connection: apsw.Connection, item: Append, known: dict[str, Known], recorded_at: int, rows: _Rows
-    ) -> Appended:
+    ) -> Appended | None:
         recent = self._recent
         batch_digest = b""
         if item.append_id is not None:
@@ -131,6 +133,10 @@ class Appends:
                 return before.result
         for condition in item.conditions:
             self._check(connection, condition)
+        if item.step is not None:
+            with connection:  # a savepoint: what fails leaves nothing behind
+                if not item.step(connection):
+                    return None
         first = recent.head + 1
         types, tag_ids = self._types, self._tags
         tags_before = len(rows.event_tags)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -87,6 +87,23 @@ class SqliteStore:
         result: Appended = await self.database.submit(
             self._appends, Append(batch, conditions(condition), append_id), _cost(batch)
         )
+        return result
+
+    async def append_with(
+        self,
+        events: Sequence[NewEvent],
+        condition: Conditions,
+        append_id: str | None,
+        step: Callable[[apsw.Connection], bool],
+        cost: int,
+    ) -> Appended | None:
+        """Add a batch, and do something else of so many rows in one transaction with it.
+
+        Returns None if that returns False, and then nothing is added. It may be called more than once.
+        """
+        batch = checked(events, append_id)
+        item = Append(batch, conditions(condition), append_id, step)
+        result: Appended | None = await self.database.submit(self._appends, item, _cost(batch) + cost)
         return result
 
     async def appended(self, append_id: str) -> Appended | None:

@@ -3,8 +3,8 @@
 import asyncio
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from refold.model.message import Event
 from refold.model.state import Singleton, State
 from refold.model.tag import Tag
+from refold.store.api import Store
 from refold.view.api import Expect, Put, Views
 from refold.view.find import COMPARES, find_of
 from refold.view.table import Indexed, Searched, Table, dated, table_of
@@ -40,8 +41,14 @@ class ViewRules(ABC):
     """Whether the rows are there when they are opened again after everyone has closed them."""
 
     @abstractmethod
-    def views(self, tmp_path: Path) -> AbstractAsyncContextManager[Views]:
-        """Open the views that belong to `tmp_path`."""
+    def beside(self, tmp_path: Path) -> AbstractAsyncContextManager[tuple[Store, Views]]:
+        """Open the log that belongs to `tmp_path`, and the views beside it."""
+
+    @asynccontextmanager
+    async def views(self, tmp_path: Path) -> AsyncGenerator[Views]:
+        """Open the views alone."""
+        async with self.beside(tmp_path) as (_, views):
+            yield views
 
 
 class Color(Enum):

@@ -65,7 +65,7 @@ class Layout:
     def create(self) -> list[str]:
         """Return the statements that make it."""
         columns = [
-            f"{named(column.name)} {_declared(of)}" for column, of in zip(self.table.columns, self.types, strict=True)
+            f"{named(column.name)} {declared(of)}" for column, of in zip(self.table.columns, self.types, strict=True)
         ]
         # A table without a key holds one row: it has a column that can only be true.
         columns += [] if self.table.key else ['"only_row" boolean NOT NULL DEFAULT true CHECK ("only_row")']
@@ -156,7 +156,8 @@ def sent_as(of: Type, value: Any) -> Any:
     return value if value is None or of.send is None else of.send(value)
 
 
-def _declared(of: Type) -> str:
+def declared(of: Type) -> str:
+    """Return a type as a column is declared with it."""
     return f'{of.name} COLLATE "C"' if of.name == "text" else of.name
 
 

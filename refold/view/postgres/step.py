@@ -19,7 +19,7 @@ def step_of(writes: Sequence[Write], expects: Sequence[Expect], layout_of: Calla
     for expect in expects:
         step.expect(layout_of(expect.table), expect)
     step.begin()
-    absent = {(each.table.stored, each.key) for each in expects if each.values is None}
+    absent = {(each.table.stored, each.key) for each in expects if each.absent}
     for table, rows in _merged(writes):
         layout = layout_of(table)
         fresh = [row for key, row in rows.items() if row is not None and (table.stored, key) in absent]
@@ -41,14 +41,19 @@ class Step:
     def expect(self, layout: Layout, expect: Expect) -> None:
         """Add what must hold; a row that must be as it is stays so until the end."""
         table, tests = layout.table, list[str]()
-        for name, value in [*zip(table.key, expect.key, strict=True), *(expect.values or {}).items()]:
-            column = table.column(name)
-            of = layout.type_of(column)
-            self.bound.append(sent_as(of, column.dumped(value)))
+        wanted = [
+            (name, sent_as(layout.type_of(table.column(name)), table.column(name).dumped(value)))
+            for name, value in [*zip(table.key, expect.key, strict=True), *(expect.values or {}).items()]
+        ]
+        if expect.held is not None:
+            wanted += zip((column.name for column in table.columns), expect.held, strict=True)
+        for name, value in wanted:
+            self.bound.append(value)
+            of = layout.type_of(table.column(name))
             tests.append(f"{named(name)} IS NOT DISTINCT FROM ${len(self.bound)}::{of.name}")
         name = f"expected{len(self._tests)}"
         rows = f"SELECT 1 FROM {layout.name} WHERE {' AND '.join(tests) or 'true'}"  # noqa: S608 - names are quoted, values bound
-        if expect.values is None:
+        if expect.absent:
             self._tests.append(f"NOT EXISTS ({rows})")
         else:
             self.parts.append(f"{name} AS ({rows} FOR UPDATE)")

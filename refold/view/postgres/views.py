@@ -2,16 +2,23 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Any, TypeVar
 
 import asyncpg
 
+from refold.errors import MissingCapability
+from refold.model.record import NewEvent
+from refold.store.api import Appended, Conditions
 from refold.store.postgres import PostgresStore, read_address
 from refold.store.postgres.address import Address, quoted
 from refold.store.postgres.connections import PATIENCE, Connection, Connections
-from refold.view.api import Expect, Hit, Write
+from refold.view.api import Expect, Held, Hit, Write
 from refold.view.find import Compare, Condition, Find
-from refold.view.postgres.layout import Layout, named, sent_as
+from refold.view.postgres.beside import AppendStep
+from refold.view.postgres.columns import missing_columns
+from refold.view.postgres.failure import VALUES, value_error
+from refold.view.postgres.layout import Layout, declared, named, sent_as
 from refold.view.postgres.step import step_of
 from refold.view.search import Term, terms_of
 from refold.view.table import Key, Table, not_kept
@@ -21,10 +28,6 @@ KEYS_AT_ONCE = 10_000
 COMPARES: dict[Compare, str] = {"eq": "=", "ne": "IS DISTINCT FROM", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 COUNTS = "{0.25, 0.5, 0.75, 1.0}"
 """How much a word counts by its weight, 1 to 4."""
-NOT_TEXT = {"22021", "22P05"}
-"""What PostgreSQL calls a NUL in a text."""
-TOO_MUCH = {"23502", "54000", "54001"}
-"""A key that is missing, too long for an index, or a value nested too deeply."""
 
 # Those that create tables wait for each other: several processes may come up at once.
 LOCK = "SELECT pg_advisory_xact_lock(1382377073, hashtext(current_schema))"
@@ -49,11 +52,13 @@ class PostgresViews:
         self._connections = Connections(address, CONNECTIONS, {}, patience, path=path)
         self._layouts: dict[Table, Layout] = {}
         self._own = False
+        self._log: PostgresStore | None = None
 
     @classmethod
     def beside(cls, store: PostgresStore) -> "PostgresViews":
         """Return the views in the database of a log, with which they end."""
         views = cls(store.address, patience=store.patience)
+        views._log = store
         store.on_close(views._connections.close)
         return views
 
@@ -97,6 +102,23 @@ class PostgresViews:
 
         await self._connections.run(work)
 
+    async def widen(self, table: Table, like: Any) -> None:
+        """Give a table the columns that it lacks."""
+        layout = self._layout(table)
+        values = dict(zip((column.name for column in table.columns), layout.sent([like]), strict=False))
+
+        async def work(connection: Connection) -> None:
+            if not await missing_columns(connection, layout):
+                return
+            async with connection.transaction():
+                await connection.execute(LOCK)
+                for column in await missing_columns(connection, layout):
+                    of, name = layout.type_of(column), named(column.name)
+                    await connection.execute(f"ALTER TABLE {layout.name} ADD COLUMN {name} {declared(of)}")
+                    await connection.execute(f"UPDATE {layout.name} SET {name} = $1::{of.name}", values[column.name][0])  # noqa: S608 - names are quoted, values bound
+
+        await self._on([table], work)
+
     async def drop(self, stored: Sequence[str]) -> None:
         """Remove tables, and what shows them under a plain name."""
 
@@ -124,17 +146,39 @@ class PostgresViews:
 
         return await self._on(tables, work)
 
+    async def append(
+        self,
+        events: Sequence[NewEvent],
+        condition: Conditions = None,
+        *,
+        append_id: str | None = None,
+        writes: Sequence[Write] = (),
+        expects: Sequence[Expect] = (),
+    ) -> Appended | None:
+        """Append to the log and do the writes, in one transaction; see the port."""
+        if self._log is None:
+            raise MissingCapability("these rows are in another database than the log: no step changes both")
+        step = AppendStep(writes, expects, self._layout)
+        return await self._log.append_with(events, condition, append_id, step)
+
     async def get(self, table: Table, keys: Sequence[Key]) -> dict[Key, Any]:
         """Return the rows that exist among these keys."""
+        return {key: held.row for key, held in (await self.look(table, keys)).items()}
+
+    async def look(self, table: Table, keys: Sequence[Key]) -> dict[Key, Held]:
+        """Return the rows that exist among these keys, as they are held."""
         layout = self._layout(table)
-        found: dict[Key, Any] = {}
+        found: dict[Key, Held] = {}
         for start in range(0, len(keys), KEYS_AT_ONCE):
             some = list(dict.fromkeys(keys[start : start + KEYS_AT_ONCE]))
             sql = f"SELECT {layout.columns} FROM {layout.name}"  # noqa: S608 - names are quoted, values bound
             if table.key:
                 sql += f" INNER JOIN unnest({layout.key_arrays(1)}) AS asked ({layout.key}) USING ({layout.key})"
-            for row in await self._select(layout, sql, layout.sent_keys(some)):
-                found[table.key_of(row)] = row
+            sent = layout.sent_keys(some)
+            for record in await self._on([table], partial(_fetched, sql, sent)):
+                values = tuple(record)
+                row = layout.state(values)
+                found[table.key_of(row)] = Held(row, values)
         return found
 
     async def find(self, table: Table, find: Find) -> list[Any]:
@@ -225,12 +269,16 @@ class PostgresViews:
                     if not await connection.fetchval(THERE, table.stored):
                         raise not_kept(table) from None
                 raise AssertionError(str(error)) from error
-            except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                if said := _not_kept_because(error):
-                    raise ValueError(f"PostgreSQL cannot keep {said} ({error})") from error
-                raise
+            except VALUES as error:
+                if (said := value_error(error)) is None:
+                    raise
+                raise said from error
 
         return await self._connections.run(checked)
+
+
+async def _fetched(sql: str, bound: Sequence[Any], connection: Connection) -> list[asyncpg.Record]:
+    return await connection.fetch(sql, *bound)
 
 
 def _query(term: Term) -> str:
@@ -262,14 +310,3 @@ def _where(layout: Layout, conditions: Sequence[Condition]) -> tuple[list[str], 
             f"{name} = ANY ({place}[])" if each.compare == "in" else f"{name} {COMPARES[each.compare]} {place}"
         )
     return terms, bound
-
-
-def _not_kept_because(error: Exception) -> str | None:
-    """Return what it is that cannot be kept, if that is what the database or its driver says."""
-    state: object = getattr(error, "sqlstate", None)
-    if state in NOT_TEXT:
-        return "a text that holds a NUL character"
-    if state in TOO_MUCH or (isinstance(state, str) and state.startswith("22")):
-        return "a row"
-    # What the driver cannot send at all: it says no state, but that it is about a value.
-    return "a value" if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError) else None
