@@ -28,17 +28,18 @@ from refold.runtime.effect import Effect, Effected
 from refold.runtime.execute import Context, Executor, decisions_by_command
 from refold.runtime.given import asked, following, given
 from refold.runtime.inbox import Arrivals, Inbox
-from refold.runtime.load import Loader, position_at
-from refold.runtime.look import View
+from refold.runtime.load import Loader, checked_identity, position_at
+from refold.runtime.look import RowsView, View
 from refold.runtime.operate import Operations
 from refold.runtime.owner import Owner
 from refold.runtime.project import Kept
 from refold.runtime.react import Process
 from refold.runtime.rebuild import Recipe
+from refold.runtime.rows import RowState, RowStates
 from refold.runtime.running import Running
 from refold.runtime.tables import Projection
 from refold.runtime.versions import Versions
-from refold.runtime.wire import borders, check, definition, folder, several
+from refold.runtime.wire import borders, check, check_rows, definition, folder, several
 from refold.store.api import Clock, Conditions, Store, utc_now
 from refold.store.open import check_url, open_store
 from refold.view.open import open_views, open_views_at
@@ -65,6 +66,7 @@ class App:
         processes: Iterable[Callable[..., Any]] = (),
         effects: Iterable[Callable[..., Any] | Effected] = (),
         projections: Iterable[type[State] | type[Projection] | Kept] = (),
+        rows: Iterable[type[State]] = (),
         upcasters: Iterable[Upcasting] = (),
         name: str = "",
         bus: str | Bus | None = None,
@@ -78,12 +80,13 @@ class App:
         """Wire an app, or raise `WiringError` saying what to write.
 
         `store` is an address (`sqlite:///shop.db`, `memory:`) or an open store, which is then not closed. `events` is
-        a union or list of all event classes. `outbox` lists what is published to other contexts, on the topic of this
-        app's `name`, by way of the broker `bus` (an address, or an open one): classes of events, and functions from an
-        event to what others see of it. `inbox` says what is done with the events of others. `analytics` is a folder in
-        which events and views are mirrored as Parquet files, to be asked by `query`. With `snapshot_every`, a state
-        that has folded so many events since its last snapshot is kept anew. `hot_states` bounds how many are
-        remembered in memory.
+        a union or list of all event classes. `rows` lists states that are kept as rows and nothing else: they are
+        read, decided on, and written in one step with the events. `outbox` lists what is published to other contexts,
+        on the topic of this app's `name`, by way of the broker `bus` (an address, or an open one): classes of events,
+        and functions from an event to what others see of it. `inbox` says what is done with the events of others.
+        `analytics` is a folder in which events and views are mirrored as Parquet files, to be asked by `query`. With
+        `snapshot_every`, a state that has folded so many events since its last snapshot is kept anew. `hot_states`
+        bounds how many are remembered in memory.
         """
         if isinstance(store, str):
             check_url(store)
@@ -105,6 +108,7 @@ class App:
         )
         self._name = name
         self._projections = [definition(each, self.schema) for each in several("projections", projections)]
+        self._rows = [RowState(each, self.schema) for each in several("rows", rows)]
         self._kept = {table.cls: each.name for each in self._projections for table in each.tables("")}
         self._analytics = folder(analytics)
         self._hot_states = hot_states
@@ -112,6 +116,7 @@ class App:
         self._clock = clock
         self._follows = True
         check(self._projections, self._processes, self._entrances, self._decisions, self.schema)
+        check_rows(self._rows, self._projections, self._processes)
         self._exit = AsyncExitStack()
         self._running: Running | None = None
 
@@ -144,7 +149,7 @@ class App:
         handlers = [*self._decisions.values(), *(process.handler for process in self._processes)]
         asked = [each.kind.cls for handler in handlers for each in handler.parameters if not isinstance(each, str)]
         kept = [each.how.projection for each in self._projections if issubclass(each.how.projection, State)]
-        return tuple(dict.fromkeys([*asked, *kept]))
+        return tuple(dict.fromkeys([*asked, *kept, *(each.kind.cls for each in self._rows)]))
 
     def contract(self) -> Contract:
         """Return all that others rely on: what is stored, taken, kept and published, as one value."""
@@ -169,6 +174,7 @@ class App:
             "outbox": [kind.__name__ for kind in self._outbox.published] if self._outbox else [],
             "inbox": [entrance.topic for entrance in self._entrances],
             "projections": [projection.name for projection in self._projections],
+            "rows": [each.name for each in self._rows],
             "states": [cls.__name__ for cls in self.states],
         }
 
@@ -228,9 +234,12 @@ class App:
 
         `as_of` asks what the log knew at a recorded time, or at a position; `upto` is that position by the name it
         has in a read. `effective` asks what was true in the world at a moment, by what is known now, or with `as_of`
-        then. Times have a zone.
+        then. Times have a zone. A state that is kept as rows is read as it is now; it has no past to be asked for.
         """
         now = self._now
+        if type(state) in now.rows and as_of is None and effective is None and upto is None:
+            identity = checked_identity(state)
+            return cast(S, (await now.rows.current([identity]))[identity].state)
         bound = await self._bound(as_of, upto)
         if effective is not None:
             return await now.loader.effective(state, _zoned(effective, "effective"), bound)
@@ -289,16 +298,21 @@ class App:
                 yield recorded
 
     def view(self, row: type[R]) -> View[R]:
-        """Return the view that a projection keeps: by its state, or by one of its classes of rows."""
+        """Return what is kept: by a state that is a projection or in `rows`, or by a class of a projection's rows."""
+        of = next((each for each in self._rows if each.kind.cls is row), None)
+        if of is not None:
+            return RowsView(row, of, lambda: self._now)
         name = self._kept.get(row)
         if name is None:
-            raise WiringError(f"{described(row)} is not kept: add it, or the projection of its rows, to `projections`")
+            raise WiringError(
+                f"{described(row)} is not kept: add it, or the projection of its rows, to `projections`, or to `rows`"
+            )
         return View(row, name, lambda: self._now)
 
     @property
     def operations(self) -> Operations:
         """The operator's side: how far everything is, what is parked, versions, rebuilds."""
-        return Operations(self._now, self._recipe)
+        return Operations(self._now, self.schema, self._recipe)
 
     async def query(
         self,
@@ -334,6 +348,8 @@ class App:
 
         Raises `WaitTimeout` after `timeout` seconds, and `SubscriptionFailed` if one has stopped.
         """
+        if any(each.kind.cls is projection for each in self._rows):  # written with its events
+            return
         names = [*(each.name for each in self._projections), *(each.name for each in self._processes)]
         names += ["outbox"] if self._outbox else []
         if projection is not None:
@@ -409,8 +425,9 @@ class App:
         books = await self._books_beside(store, exits)
         beside = next(iter(books.values()), None)
         loader = self._loader(store, beside)
-        executor = Executor(store, self.schema, loader, self._decisions, self._clock)
-        running = Running(store, list(books.values()), loader, executor, Owner(), self._clock)
+        rows = RowStates(self._rows, self.schema, store, books.get(None))
+        executor = Executor(store, self.schema, loader, rows, self._decisions, self._clock)
+        running = Running(store, list(books.values()), loader, rows, executor, Owner(), self._clock)
         for each in self._projections:
             running.keep(each, Versions(each, books[each.how.database]))
         for process in self._processes:
@@ -447,7 +464,8 @@ class App:
     async def _books_beside(self, store: Store, exits: AsyncExitStack) -> dict[str | None, Books]:
         """Open the databases in which views are kept: the log's own, and others."""
         books: dict[str | None, Books] = {}
-        if self._projections or self._processes or self._snapshot_every or self._outbox or self._entrances:
+        needed = (self._projections, self._rows, self._processes, self._snapshot_every, self._outbox, self._entrances)
+        if any(needed):
             books[None] = Books(open_views(store))
         for url in dict.fromkeys(each.how.database for each in self._projections):
             if url is not None:
@@ -464,7 +482,14 @@ class App:
         return Recipe(self._store_or_url, how.database, definition, how, self.schema.events, self._upcasters)
 
     def _loader(self, store: Store, books: Books | None) -> Loader:
-        return Loader(store, self.schema, hot=self._hot_states, snapshot_every=self._snapshot_every, books=books)
+        return Loader(
+            store,
+            self.schema,
+            hot=self._hot_states,
+            snapshot_every=self._snapshot_every,
+            books=books,
+            without_past={each.kind.cls for each in self._rows},
+        )
 
 
 def _zoned(moment: datetime, name: str) -> datetime:

@@ -12,6 +12,7 @@ from refold.cli.move import export_command, import_command, transform_command
 from refold.cli.parked import parked
 from refold.cli.projection import projection
 from refold.cli.query import query
+from refold.cli.rows import rows
 from refold.cli.run import run
 from refold.cli.store import store
 from refold.errors import RefoldError, WiringError
@@ -49,6 +50,7 @@ def main() -> None:
       refold run shop.main:app
       refold projection list shop.main:app
       refold parked list shop.main:app
+      refold rows check shop.main:app Account
       refold query "select type, count(*) from events group by type" --mirror shop.mirror
     """
 
@@ -63,4 +65,5 @@ main.add_command(check)
 main.add_command(run)
 main.add_command(projection)
 main.add_command(parked)
+main.add_command(rows)
 main.add_command(query)

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
@@ -19,7 +19,8 @@ from refold.model.record import UNSAID, Metadata, NewEvent
 from refold.model.schema import Schema
 from refold.model.state import Identity, State, state_kind
 from refold.runtime.ids import new_id
-from refold.runtime.load import Loaded, Loader
+from refold.runtime.load import Loaded, Loader, checked_identity
+from refold.runtime.rows import RowStates, Seen
 from refold.store.api import Clock, Conditions, Store
 
 ATTEMPTS = 20
@@ -55,23 +56,30 @@ class Context(Struct, frozen=True):
 
 
 class _Overtaken(Exception):
-    """Others have appended in between to what a decision looked at."""
+    """Others have changed in between what a decision looked at, or a row that its events change."""
 
-    def __init__(self, conflict: Conflict, boundary: frozenset[Identity]) -> None:
+    def __init__(self, boundary: frozenset[Identity], conflict: Conflict | None = None) -> None:
         super().__init__()
-        self.conflict = conflict
         self.boundary = boundary
+        self.data = {} if conflict is None else conflict.data
 
 
 class Executor:
     """Runs the decisions of an app against its log."""
 
     def __init__(
-        self, store: Store, schema: Schema, loader: Loader, decisions: Mapping[type, Handler], clock: Clock
+        self,
+        store: Store,
+        schema: Schema,
+        loader: Loader,
+        rows: RowStates,
+        decisions: Mapping[type, Handler],
+        clock: Clock,
     ) -> None:
         self._store = store
         self._schema = schema
         self._loader = loader
+        self._rows = rows
         self._decisions = decisions
         self._clock = clock
         self._turns: WeakValueDictionary[frozenset[Identity], asyncio.Lock] = WeakValueDictionary()
@@ -104,34 +112,47 @@ class Executor:
         for event in events:
             if not isinstance(event, Event):  # pyright: ignore[reportUnnecessaryIsInstance] - a list is easily passed
                 raise InvalidEvent(f"{event!r} is not an Event; give events one by one: `record(first, second)`")
-        batch = [self._encode(event, metadata) for event in events]
-        return (await self._store.append(batch, condition, append_id=context.id)).last
+        batch = self._encoded(events, metadata)
+
+        async def attempt(_: int) -> int:
+            done = await self._rows.append(batch, condition, context.id, {}, ())
+            if done is None:
+                raise _Overtaken(frozenset(self._rows.touched(batch)))
+            return done.last
+
+        return await self._until_done("record", attempt)
 
     async def _decide(self, decision: Handler, command: Command, metadata: Metadata, append_id: str | None) -> int:
         """Decide and append until nobody comes in between."""
+
+        async def attempt(number: int) -> int:
+            return await self._attempt(decision, command, metadata, append_id, trusting=number < 2)
+
+        return await self._until_done(decision.name, attempt)
+
+    async def _until_done(self, name: str, attempt: Callable[[int], Awaitable[int]]) -> int:
         turn: asyncio.Lock | None = None
-        for attempt in range(ATTEMPTS):
+        for number in range(ATTEMPTS):
             try:
                 if turn is None:
-                    return await self._attempt(decision, command, metadata, append_id, trusting=True)
+                    return await attempt(number)
                 # Those of this process that meet in a boundary take turns, rather than outrun each other.
                 async with turn:
-                    return await self._attempt(decision, command, metadata, append_id, trusting=attempt == 1)
+                    return await attempt(number)
             except _Overtaken as overtaken:
-                if attempt == ATTEMPTS - 1:
+                if number == ATTEMPTS - 1:
                     raise Conflict(
-                        f"{decision.name} was overtaken {ATTEMPTS} times by other events; try again later",
-                        **overtaken.conflict.data,
+                        f"{name} was overtaken {ATTEMPTS} times by other events; try again later", **overtaken.data
                     ) from None
                 turn = self._turns.setdefault(overtaken.boundary, asyncio.Lock())
-                if attempt:
-                    await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.001 * 2**attempt)))  # noqa: S311
+                if number:
+                    await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.001 * 2**number)))  # noqa: S311
         raise AssertionError("unreachable")
 
     async def _attempt(
         self, decision: Handler, command: Command, metadata: Metadata, append_id: str | None, *, trusting: bool
     ) -> int:
-        """Load, decide, append.
+        """Load, decide, append. Rows are read first, so that what was asked at a position is not older than they.
 
         A trusting attempt takes guarded states as they are remembered, without asking the log for news: if there
         are any, the append fails. Only events are decided so; to refuse or to do nothing, it asks.
@@ -141,9 +162,13 @@ class Executor:
             for parameter, states in decision.states(command)
             for state in states
         ]
+        of_rows = [identity for _, _, identity in asked if identity[0] in self._rows]
+        seen = await self._rows.current(of_rows) if of_rows else {}
         loaded: dict[Identity, Loaded] = {}
         unknown: list[State] = []
         for guarded, state, identity in asked:
+            if identity in seen:
+                continue
             hot = self._loader.hot(identity) if trusting and guarded else None
             if hot is None:
                 unknown.append(state)
@@ -154,29 +179,36 @@ class Executor:
         if unknown or not asked:
             found, position = await self._loader.current(unknown)
             loaded |= found
-        reader = _GuardedReader(self._loader, position)
+        reader = _GuardedReader(self._loader, self._rows, position)
         now = metadata if metadata.occurred_at is not UNSAID else replace(metadata, occurred_at=self._clock())
-        states = {identity: each.state for identity, each in loaded.items()}
+        states = {identity: each.state for identity, each in (loaded | seen).items()}
         try:
             events = await decision.call(command, states, now, reader)
-            batch = [self._encode(_an_event(event, decision), metadata) for event in events]
+            batch = self._encoded([_an_event(event, decision) for event in events], metadata)
         except Exception:
             if not trusting:
+                await self._check_at_once(seen, loaded, reader)
                 raise
             batch = []
         if not batch:
             if trusting:
                 return await self._attempt(decision, command, metadata, append_id, trusting=False)
-            return cast(int, reader.position)
+            await self._check_at_once(seen, loaded, reader)
+            return await self._store.head() if reader.position is None else reader.position
         # What was both asked for and read is guarded from where it was first seen.
-        guarding = reader.loaded | {identity: loaded[identity] for guarded, _, identity in asked if guarded}
+        guarding = reader.loaded | {each: loaded[each] for guarded, _, each in asked if guarded and each in loaded}
         conditions = [AppendCondition(each.query, each.position) for each in guarding.values()]
+        guarded_rows = {*reader.seen, *(identity for guarded, _, identity in asked if guarded and identity in seen)}
+        seen = reader.seen | seen
+        boundary = frozenset((*guarding, *seen))
         try:
-            result = await self._store.append(batch, conditions, append_id=append_id)
+            result = await self._rows.append(batch, conditions, append_id, seen, guarded_rows)
         except Conflict as conflict:
             for each in guarding.values():
                 self._loader.overtaken(each)
-            raise _Overtaken(conflict, frozenset(guarding)) from None
+            raise _Overtaken(boundary, conflict) from None
+        if result is None:
+            raise _Overtaken(boundary.union(self._rows.touched(batch)))
         for each in guarding.values():
             if append_id is None:
                 self._loader.appended(each, batch, result.last)
@@ -184,21 +216,49 @@ class Executor:
                 self._loader.overtaken(each)
         return result.last
 
-    def _encode(self, event: Event, metadata: Metadata) -> NewEvent:
-        return self._schema.encode(event, replace(metadata, event_id=new_id()))
+    async def _check_at_once(
+        self, seen: Mapping[Identity, Seen], loaded: Mapping[Identity, Loaded], reader: "_GuardedReader"
+    ) -> None:
+        """Look whether all that a decision looked at was so at one moment, where it gave nothing to be appended.
+
+        Events are read at one position, and rows of one class at one moment, but not those of several, nor both.
+        """
+        rows = {**seen, **reader.seen}
+        if not rows or not (loaded or reader.seen or len({identity[0] for identity in rows}) > 1):
+            return
+        now = await self._rows.current(rows)
+        same = all(now[identity].held == each.held for identity, each in rows.items())
+        # What was read at a position was so when the rows were, unless those were read later.
+        for each in (*loaded.values(), *reader.loaded.values()) if reader.seen else ():
+            async for page in self._store.read(each.query, after=each.position, limit=1):
+                same = same and not page
+        if not same:
+            raise _Overtaken(frozenset((*rows, *loaded, *reader.loaded)))
+
+    def _encoded(self, events: Sequence[Event], metadata: Metadata) -> list[NewEvent]:
+        if metadata.occurred_at is UNSAID and self._rows.wants_time(events):
+            metadata = replace(metadata, occurred_at=self._clock())
+        return [self._schema.encode(event, replace(metadata, event_id=new_id())) for event in events]
 
 
 class _GuardedReader:
     """Loads states for a decision, and notes what must not have changed when it appends."""
 
-    def __init__(self, loader: Loader, position: int | None) -> None:
+    def __init__(self, loader: Loader, rows: RowStates, position: int | None) -> None:
         self._loader = loader
+        self._rows = rows
         self.position = position
         """Where the log is read; the first load decides if nothing has yet."""
         self.loaded: dict[Identity, Loaded] = {}
+        self.seen: dict[Identity, Seen] = {}
 
     async def load(self, state: S) -> S:
-        """Return the state with this key, as it was when the decision began."""
+        """Return the state with this key, as it was when the decision began; if it is a row, as it is."""
+        if type(state) in self._rows:
+            identity = checked_identity(state)
+            if identity not in self.seen:
+                self.seen |= await self._rows.current([identity])
+            return cast(S, self.seen[identity].state)
         loaded, self.position = await self._loader.current([state], self.position)
         self.loaded |= loaded
         return cast(S, loaded[state_kind(type(state)).identity(state)].state)

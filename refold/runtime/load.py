@@ -6,7 +6,7 @@ the same place. What is remembered of a state is its value at a position; the lo
 
 import logging
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Container, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
@@ -50,7 +50,14 @@ class Loader:
     """Loads states of one log."""
 
     def __init__(
-        self, store: Store, schema: Schema, *, hot: int, snapshot_every: int | None, books: Books | None
+        self,
+        store: Store,
+        schema: Schema,
+        *,
+        hot: int,
+        snapshot_every: int | None,
+        books: Books | None,
+        without_past: Container[type] = (),
     ) -> None:
         self._store = store
         self._schema = schema
@@ -59,6 +66,8 @@ class Loader:
         self._snapshot_every = snapshot_every
         self._books = books if snapshot_every else None
         self._fingerprints: dict[type[State], str] = {}
+        self._without_past = without_past
+        """States that are kept as rows, which are not made of events."""
 
     async def current(self, states: Sequence[State], upto: int | None = None) -> tuple[dict[Identity, Loaded], int]:
         """Return states as they are now, or were at `upto`, all at one position; and that position."""
@@ -124,7 +133,7 @@ class Loader:
         Events are folded in the order in which they happened, by `(occurred_at, position)`. Those that were recorded
         late are held in memory; if there are any, the log is read once more, and they are put in their places.
         """
-        kind = _kind(state)
+        kind = self._kind_with_past(state)
         head = await self._store.head()
         upto = head if upto is None else min(upto, head)
         beginning = _beginning(state)
@@ -171,7 +180,7 @@ class Loader:
 
     async def _start(self, state: State, upto: int | None) -> Loaded:
         """Return the newest value of a state that is at hand, not beyond `upto`."""
-        identity = _kind(state).identity(state)
+        identity = self._kind_with_past(state).identity(state)
         hot = self._hot.get(identity)
         if hot is not None and (upto is None or hot.changed <= upto):
             self._hot.move_to_end(identity)
@@ -181,6 +190,16 @@ class Loader:
             position, state = kept
             return Loaded(position, state, query, changed=position)
         return Loaded(0, _beginning(state), query)
+
+    def _kind_with_past(self, state: State) -> StateKind:
+        kind = _kind(state)
+        if kind.cls in self._without_past:
+            name = kind.cls.__name__
+            raise InvalidQuery(
+                f"{name} is kept as rows, which have no past: there is only how it is now. What happened is in "
+                f"`events({name}(…))`; to ask how it was, keep it as events: take it out of `rows`"
+            )
+        return kind
 
     async def _forward(self, start: Loaded, upto: int | None) -> Loaded:
         """Fold what came after `start`."""
@@ -266,16 +285,21 @@ def _kind(state: State) -> StateKind:
     return state_kind(type(state))
 
 
-def _beginning(state: State) -> State:
-    """Return the state of this key before any event: what a caller passes may have folded some already."""
-    kind = state_kind(type(state))
-    key = kind.identity(state)[1:]
-    for value, field in zip(key, kind.keys, strict=True):
+def checked_identity(state: State) -> Identity:
+    """Return what tells a state from all others; refuse a key that it cannot have."""
+    kind = _kind(state)
+    identity = kind.identity(state)
+    for value, field in zip(identity[1:], kind.keys, strict=True):
         if not isinstance(value, field.type):
             raise InvalidQuery(
                 f"{kind.cls.__name__}.{field.name} is of type {field.type.__name__}, which {value!r} is not"
             )
-    return kind.initial(*key)
+    return identity
+
+
+def _beginning(state: State) -> State:
+    """Return the state of this key before any event: what a caller passes may have folded some already."""
+    return state_kind(type(state)).initial(*checked_identity(state)[1:])
 
 
 async def position_at(store: Store, moment: datetime) -> int:

@@ -9,7 +9,10 @@ from msgspec import Struct
 
 from refold.errors import InvalidQuery, NotKept
 from refold.runtime.books import Version
+from refold.runtime.project import Definition
+from refold.runtime.rows import RowState
 from refold.runtime.running import Running
+from refold.runtime.travel import Travel
 from refold.view.api import Views
 from refold.view.find import Condition, conditions_of, find_of, meets
 from refold.view.search import highlighted
@@ -63,7 +66,7 @@ class View(Generic[R]):
                 raise InvalidQuery(f"{table.name}.{name} is of type {takes.__name__}, which {value!r} is not")
         await self._reached(at_least)
         if as_of is not None:
-            return cast(R | None, await self._running().travels[self._name].get(table, key, as_of))
+            return cast(R | None, await self._past().get(table, key, as_of))
 
         async def got(table: Table, views: Views) -> R | None:
             whole = (*key, LARGEST) if _is_dated(table) else key
@@ -95,7 +98,7 @@ class View(Generic[R]):
         find = find_of(self._plain(), where, order, limit, offset)
         await self._reached(at_least)
         if as_of is not None:
-            return cast(list[R], await self._running().travels[self._name].find(self._plain(), find, as_of, progress))
+            return cast(list[R], await self._past().find(self._plain(), find, as_of, progress))
 
         async def found(table: Table, views: Views) -> list[R]:
             rows = await views.find(table, find_of(table, _now(table, where), order, limit, offset))
@@ -110,7 +113,7 @@ class View(Generic[R]):
         conditions = conditions_of(self._plain(), where)
         await self._reached(at_least)
         if as_of is not None:
-            return await self._running().travels[self._name].count(self._plain(), conditions, as_of)
+            return await self._past().count(self._plain(), conditions, as_of)
 
         async def counted(table: Table, views: Views) -> int:
             return await views.count(table, conditions_of(table, _now(table, where)))
@@ -152,17 +155,16 @@ class View(Generic[R]):
         than it is watched is given once. A table whose rows the events alone do not tell gives a change of no key.
         """
         conditions = conditions_of(self._plain(), where)
-        running = self._running()
-        upkeep = running.upkeeps[self._name]
-        start = await running.store.head() if after is None else after
-        pages = running.store.follow(upkeep.definition.query, after=start)
+        store, definition = self._running().store, self._definition()
+        start = await store.head() if after is None else after
+        pages = store.follow(definition.query, after=start)
         try:
             async for page in pages:
                 if not page:
                     continue
-                await upkeep.reached(page.upto, None)
-                keys = upkeep.definition.keys_of(page)
-                if not keys and upkeep.definition.coarse:
+                await self._reached(page.upto, None)
+                keys = definition.keys_of(page)
+                if not keys and definition.coarse:
                     yield Change(page.upto, (), None)
                 for start in range(0, len(keys), 500):
                     for key, row in await self._rows(keys[start : start + 500], conditions):
@@ -186,10 +188,16 @@ class View(Generic[R]):
 
         return await self._look(got)
 
-    async def _reached(self, position: int) -> None:
+    async def _reached(self, position: int, seconds: float | None = WAIT_SECONDS) -> None:
         running = self._running()
         if position:
-            await running.reached(self._name, position, WAIT_SECONDS)
+            await running.reached(self._name, position, seconds)
+
+    def _past(self) -> Travel:
+        return self._running().travels[self._name]
+
+    def _definition(self) -> Definition:
+        return self._running().upkeeps[self._name].definition
 
     async def _look(self, work: Callable[[Table, Views], Awaitable[T]]) -> T:
         """Look at the version that is read; wait for the first one that has this program's fields."""
@@ -210,13 +218,42 @@ class View(Generic[R]):
         return table.dump(Dated(row, 0, LARGEST) if _is_dated(table) else row)
 
     def _table(self, version: Version) -> Table:
-        definition = self._running().upkeeps[self._name].definition
-        return next(table for table in definition.tables(version.version) if table.cls is self._cls)
+        return next(table for table in self._definition().tables(version.version) if table.cls is self._cls)
 
     def _plain(self) -> Table:
         """Return the table by which a question is checked: the names of its columns are those of any version."""
-        definition = self._running().upkeeps[self._name].definition
-        return next(table for table in definition.tables("") if table.cls is self._cls)
+        return next(table for table in self._definition().tables("") if table.cls is self._cls)
+
+
+class RowsView(View[R]):
+    """The rows of a state that is kept as rows: written with their events, and so current at once.
+
+    They have no past. `watch` gives what events have changed, not what another program has.
+    """
+
+    def __init__(self, row: type[R], state: RowState, running: Callable[[], Running]) -> None:
+        super().__init__(row, state.name, running)
+        self._state = state
+
+    async def _reached(self, position: int, seconds: float | None = WAIT_SECONDS) -> None:
+        self._running()
+
+    def _past(self) -> Travel:
+        raise InvalidQuery(
+            f"{self._name} is kept as rows, which have no past: there is only how they are now. To ask how they were, "
+            "keep it as events: take it out of `rows`"
+        )
+
+    def _definition(self) -> Definition:
+        return self._state.projection
+
+    async def _look(self, work: Callable[[Table, Views], Awaitable[T]]) -> T:
+        rows = self._running().rows
+        await rows.make(self._state)
+        return await work(self._state.table, rows.books.views)
+
+    def _plain(self) -> Table:
+        return self._state.table
 
 
 def _is_dated(table: Table) -> bool:

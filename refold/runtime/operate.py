@@ -1,7 +1,7 @@
 """What operators see and do: how far everything is, what is parked, and which version of a projection is read."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -11,6 +11,8 @@ from refold.bus.api import Message
 from refold.errors import InvalidQuery
 from refold.model.query import Query
 from refold.model.record import StoredEvent
+from refold.model.schema import Schema
+from refold.model.state import State
 from refold.runtime.books import (
     MESSAGES,
     PARKED,
@@ -25,6 +27,7 @@ from refold.runtime.books import (
     Version,
 )
 from refold.runtime.effect import Effect
+from refold.runtime.moving import Difference, Moving
 from refold.runtime.outbox import NAME as OUTBOX
 from refold.runtime.owner import Owner, shown
 from refold.runtime.react import Kind, Process
@@ -68,8 +71,9 @@ class Standing(Struct, frozen=True):
 class Operations:
     """The operator's side of an open app; see `App.operations`."""
 
-    def __init__(self, running: Running, recipe: Callable[[str], Recipe | None]) -> None:
+    def __init__(self, running: Running, schema: Schema, recipe: Callable[[str], Recipe | None]) -> None:
         self._running = running
+        self._moving = Moving(running.rows, schema, running.store)
         self._recipe = recipe
 
     async def standing(self) -> list[Standing]:
@@ -153,6 +157,29 @@ class Operations:
         if not found:
             raise InvalidQuery(f"{parked.subscription} has no message {parked.position} parked")
         return Message(found[0].id, found[0].key, found[0].body, found[0].headers)
+
+    async def differences(self, state: str, *, limit: int = 1000) -> list[Difference]:
+        """Return rows of a state that are not what its events add up to, up to so many, those without events too.
+
+        If there are none, the state can be taken out of `rows`, and is the same.
+        """
+        found: list[Difference] = []
+        async for each in self._moving.differences(state):
+            found.append(each)
+            if len(found) == limit:
+                break
+        return found
+
+    async def fill_rows(self, state: str) -> int:
+        """Make rows of the events of a state that is to be kept as rows from now on, where there are none.
+
+        Returns how many were made. Nothing else may write meanwhile, so it is for `app.passive()`.
+        """
+        return await self._moving.fill(state)
+
+    async def import_rows(self, states: Iterable[State]) -> int:
+        """Put states that were kept elsewhere as rows, without events; return for how many there was no row yet."""
+        return await self._moving.import_rows(states)
 
     async def skipped(self) -> list[Skipped]:
         """Return what was skipped, when, by whom and why."""

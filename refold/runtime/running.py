@@ -18,6 +18,7 @@ from refold.runtime.outbox import Outbox
 from refold.runtime.owner import Owner, is_gone
 from refold.runtime.project import Definition
 from refold.runtime.react import Process
+from refold.runtime.rows import RowStates
 from refold.runtime.subscription import POLL_SECONDS, Subscription, late
 from refold.runtime.travel import Travel
 from refold.runtime.upkeep import Upkeep, quietly
@@ -43,6 +44,7 @@ class Running:
         store: Store,
         books: Sequence[Books],
         loader: Loader,
+        rows: RowStates,
         executor: Executor,
         owner: Owner,
         clock: Clock,
@@ -52,6 +54,7 @@ class Running:
         self.books = books
         """Of the log's own database first, then of the others in which views are."""
         self.loader = loader
+        self.rows = rows
         self.executor = executor
         self.upkeeps: dict[str, Upkeep] = {}
         self.travels: dict[str, Travel] = {}
@@ -78,6 +81,7 @@ class Running:
         self.follows = True
         for books in self.books:
             await books.open()
+        await self.rows.open()
         for upkeep in self.upkeeps.values():
             await upkeep.start()
         for name, process in self.processes.items():

@@ -17,6 +17,7 @@ from refold.runtime.inbox import Entrance, Inbox
 from refold.runtime.outbox import Outbox
 from refold.runtime.project import Definition, Kept, StateProjection
 from refold.runtime.react import Process
+from refold.runtime.rows import RowState
 from refold.runtime.tables import Projection, TableProjection
 
 T = TypeVar("T")
@@ -65,6 +66,31 @@ def borders(
         if [each.topic for each in entrances].count(entrance.topic) > 1:
             raise WiringError(f"two inboxes are of {entrance.topic!r}: give all its functions to one")
     return Outbox(checked(name, "context"), outbox, schema) if outbox else None, entrances
+
+
+def check_rows(rows: Sequence[RowState], projections: Sequence[Definition], processes: Sequence[Process]) -> None:
+    """Refuse what cannot be with states that are kept as rows."""
+    names: set[str] = set()
+    kept = {each.how.projection for each in projections}
+    for each in rows:
+        cls = described(each.kind.cls)
+        if each.name.casefold() in names:
+            raise WiringError(f"two states in `rows` are called {each.name!r}; their tables need two names")
+        names.add(each.name.casefold())
+        if each.kind.cls in kept:
+            raise WiringError(
+                f"{cls} is in `rows` and in `projections`: its rows are the truth, or a view of its events. Leave it "
+                "in one of them"
+            )
+    classes = {each.kind.cls for each in rows}
+    for process in processes:
+        for parameter in process.handler.parameters:
+            if not isinstance(parameter, str) and parameter.kind.cls in classes:
+                raise WiringError(
+                    f"{described(process.handler.function)} asks for {parameter.kind.cls.__name__}, which is kept as "
+                    "rows: a process sees states as they were at its event, and rows have no past. Let the decision "
+                    "of its command ask for it, or keep it as events"
+                )
 
 
 def check(

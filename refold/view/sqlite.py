@@ -331,16 +331,15 @@ def _dumped(table: Table, keys: Sequence[Key]) -> bytes:
 
 def _missing_columns(connection: apsw.Connection, table: Table) -> list[Column]:
     """Return the columns that a table in the database lacks, or raise `WiringError` if it could not just get them."""
-    rows = connection.execute(
-        "SELECT name, type, pk FROM pragma_table_info(?)", (_plain_name(table.stored),)
-    ).fetchall()
-    there = {str(name): str(of) for name, of, _ in rows}
-    if not there:
+    found = connection.execute("SELECT name, type, pk FROM pragma_table_info(?)", (_plain_name(table.stored),))
+    rows = cast("list[tuple[str, str, int]]", found.fetchall())
+    if not rows:
         raise not_kept(table)
-    words = connection.execute("SELECT count(*) FROM pragma_table_info(?)", (_words_name(table),)).get
-    key = [str(name) for name, _, place in sorted(rows, key=lambda row: cast(int, row[2])) if place]
-    if (key == ["only_row"]) != (not table.key) or (table.key and key != list(table.key)):
+    there = {name: of for name, of, _ in rows}
+    key = [name for name, _, place in sorted(rows, key=lambda row: row[2]) if place]
+    if key != (list(table.key) or ["only_row"]):
         raise unlike(table, f"its key is {', '.join(key)}")
+    words: int = connection.execute("SELECT count(*) FROM pragma_table_info(?)", (_words_name(table),)).get
     if words != len(table.searched):
         raise unlike(table, f"{words} of its columns are searched")
     for column in table.columns:
