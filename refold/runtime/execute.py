@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
@@ -58,9 +59,12 @@ class Context(Struct, frozen=True):
 class _Overtaken(Exception):
     """Others have changed in between what a decision looked at, or a row that its events change."""
 
-    def __init__(self, boundary: frozenset[Identity], conflict: Conflict | None = None) -> None:
+    def __init__(self, guarded: Iterable[Identity], rows: Iterable[Identity], conflict: Conflict | None = None) -> None:
         super().__init__()
-        self.boundary = boundary
+        # A boundary over events is overtaken as one; a row by whoever writes it, whatever else that looks at.
+        self.turns = sorted(
+            {frozenset(guarded), *(frozenset([row]) for row in rows)}, key=lambda each: str(sorted(map(str, each)))
+        )
         self.data = {} if conflict is None else conflict.data
 
 
@@ -117,7 +121,7 @@ class Executor:
         async def attempt(_: int) -> int:
             done = await self._rows.append(batch, condition, context.id, {}, ())
             if done is None:
-                raise _Overtaken(frozenset(self._rows.touched(batch)))
+                raise _Overtaken((), self._rows.touched(batch))
             return done.last
 
         return await self._until_done("record", attempt)
@@ -131,20 +135,20 @@ class Executor:
         return await self._until_done(decision.name, attempt)
 
     async def _until_done(self, name: str, attempt: Callable[[int], Awaitable[int]]) -> int:
-        turn: asyncio.Lock | None = None
+        turns: list[asyncio.Lock] = []
         for number in range(ATTEMPTS):
             try:
-                if turn is None:
-                    return await attempt(number)
-                # Those of this process that meet in a boundary take turns, rather than outrun each other.
-                async with turn:
+                # Those of this process that meet in a boundary or row take turns, rather than outrun each other.
+                async with AsyncExitStack() as taken:
+                    for turn in turns:
+                        await taken.enter_async_context(turn)
                     return await attempt(number)
             except _Overtaken as overtaken:
                 if number == ATTEMPTS - 1:
                     raise Conflict(
                         f"{name} was overtaken {ATTEMPTS} times by other events; try again later", **overtaken.data
                     ) from None
-                turn = self._turns.setdefault(overtaken.boundary, asyncio.Lock())
+                turns = [self._turns.setdefault(each, asyncio.Lock()) for each in overtaken.turns if each]
                 if number:
                     await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.001 * 2**number)))  # noqa: S311
         raise AssertionError("unreachable")
@@ -200,15 +204,14 @@ class Executor:
         conditions = [AppendCondition(each.query, each.position) for each in guarding.values()]
         guarded_rows = {*reader.seen, *(identity for guarded, _, identity in asked if guarded and identity in seen)}
         seen = reader.seen | seen
-        boundary = frozenset((*guarding, *seen))
         try:
             result = await self._rows.append(batch, conditions, append_id, seen, guarded_rows)
         except Conflict as conflict:
             for each in guarding.values():
                 self._loader.overtaken(each)
-            raise _Overtaken(boundary, conflict) from None
+            raise _Overtaken(guarding, seen, conflict) from None
         if result is None:
-            raise _Overtaken(boundary.union(self._rows.touched(batch)))
+            raise _Overtaken(guarding, {*seen, *self._rows.touched(batch)})
         for each in guarding.values():
             if append_id is None:
                 self._loader.appended(each, batch, result.last)
@@ -224,7 +227,7 @@ class Executor:
         Events are read at one position, and rows of one class at one moment, but not those of several, nor both.
         """
         rows = {**seen, **reader.seen}
-        if not rows or not (loaded or reader.seen or len({identity[0] for identity in rows}) > 1):
+        if not rows or not (loaded or reader.loaded or reader.seen or len({identity[0] for identity in rows}) > 1):
             return
         now = await self._rows.current(rows)
         same = all(now[identity].held == each.held for identity, each in rows.items())
@@ -233,7 +236,7 @@ class Executor:
             async for page in self._store.read(each.query, after=each.position, limit=1):
                 same = same and not page
         if not same:
-            raise _Overtaken(frozenset((*rows, *loaded, *reader.loaded)))
+            raise _Overtaken({*loaded, *reader.loaded}, rows)
 
     def _encoded(self, events: Sequence[Event], metadata: Metadata) -> list[NewEvent]:
         if metadata.occurred_at is UNSAID and self._rows.wants_time(events):

@@ -159,9 +159,9 @@ class RowStates:
         touched = list(dict.fromkeys(identity for identity, _, _ in changes))
         if not touched and not guarded:
             return await self._store.append(batch, condition, append_id=append_id)
-        unseen = [each for each in touched if each not in seen]
-        for cls in dict.fromkeys(each[0] for each in unseen):
+        for cls in {each[0] for each in (*touched, *guarded)}:
             await self.make(self._states[cls])
+        unseen = [each for each in touched if each not in seen]
         known = {**seen, **(await self.current(unseen) if unseen else {})}
         # In one order, so that no two wait for each other.
         relied = sorted({*touched, *guarded}, key=lambda each: (self._states[each[0]].name, *map(str, each[1:])))

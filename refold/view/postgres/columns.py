@@ -5,13 +5,15 @@ from refold.view.postgres.layout import Layout
 from refold.view.table import Column, not_kept, unlike
 
 COLUMNS = """
-SELECT a.attname, format_type(a.atttypid, a.atttypmod), k.nth
+SELECT a.attname, a.atttypid, k.nth
 FROM pg_class AS c
 INNER JOIN pg_namespace AS n ON c.relnamespace = n.oid
 INNER JOIN pg_attribute AS a ON a.attrelid = c.oid
 LEFT JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisprimary
 LEFT JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k (attnum, nth) ON k.attnum = a.attnum
 WHERE n.nspname = current_schema AND c.relname = $1 AND a.attnum > 0 AND NOT a.attisdropped"""
+
+SAME = "SELECT $1::oid = $2::text::regtype::oid"
 
 
 async def missing_columns(connection: Connection, layout: Layout) -> list[Column]:
@@ -20,7 +22,7 @@ async def missing_columns(connection: Connection, layout: Layout) -> list[Column
     rows = await connection.fetch(COLUMNS, table.stored)
     if not rows:
         raise not_kept(table)
-    there: dict[str, str] = {row[0]: row[1] for row in rows}
+    there: dict[str, int] = {row[0]: row[1] for row in rows}
     key = [str(row[0]) for row in sorted((row for row in rows if row[2] is not None), key=lambda row: int(row[2]))]
     if key != (list(table.key) or ["only_row"]):
         raise unlike(table, f"its key is {', '.join(key)}")
@@ -28,6 +30,6 @@ async def missing_columns(connection: Connection, layout: Layout) -> list[Column
         raise unlike(table, f"{'some' if '_words' in there else 'none'} of its columns are searched")
     for column in table.columns:
         of = layout.type_of(column).name
-        if there.get(column.name, of) != of:
-            raise unlike(table, f"its column {column.name} is {there[column.name]}")
+        if column.name in there and not await connection.fetchval(SAME, there[column.name], of):
+            raise unlike(table, f"its column {column.name} is not {of}")
     return [column for column in table.columns if column.name not in there]
