@@ -8,7 +8,7 @@ import click
 import refold
 from refold.cli.app import check, state
 from refold.cli.log import log
-from refold.cli.move import export_command, import_command, transform_command
+from refold.cli.move import carry_command, export_command, import_command, transform_command
 from refold.cli.parked import parked
 from refold.cli.projection import projection
 from refold.cli.query import query
@@ -59,6 +59,7 @@ main.add_command(log)
 log.add_command(export_command)
 log.add_command(import_command)
 log.add_command(transform_command)
+log.add_command(carry_command)
 main.add_command(state)
 main.add_command(store)
 main.add_command(check)

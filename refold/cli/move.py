@@ -1,4 +1,4 @@
-"""`refold log export`, `import` and `transform`: logs that move to files, out of them, and to another store."""
+"""`refold log export`, `import`, `transform` and `carry`: logs that move to files, out of them, and to other stores."""
 
 import asyncio
 import importlib
@@ -14,6 +14,7 @@ import msgspec
 from refold.cli.app import loaded
 from refold.cli.log import STORE, TAGS, TYPES, opened, query_of
 from refold.errors import WiringError
+from refold.move.carry import Carried, carry
 from refold.move.exports import PER_FILE, export
 from refold.move.form import FORMS, FormName
 from refold.move.imports import import_
@@ -179,6 +180,41 @@ def transform_command(
     )
     click.echo(f"verified, sha256 {done.sha256}")
     click.echo(_told(done.shifted, str(path)))
+
+
+@click.command("carry")
+@click.argument("source", metavar="SOURCE_URL")
+@click.argument("target", metavar="TARGET_URL")
+@click.option(
+    "--positions",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    default=Path("positions.csv"),
+    show_default=True,
+    help="The map that the copy was made with.",
+)
+@JSON
+def carry_command(source: str, target: str, positions: Path, as_json: bool) -> None:
+    r"""Take over, to a copy of a log, how far processes, effects, outbox and inbox have come, and their timers.
+
+    Between `refold log transform` and the first start of the app on the copy; no app may run on either. Without it
+    each process would begin with the first event again. Views are built anew from the copy.
+
+    \b
+      refold log carry sqlite:///shop.db postgresql://app@db.example/shop
+    """
+
+    async def work() -> Carried:
+        async with opened(source) as old, opened(target) as new:
+            return await carry(old, new, positions)
+
+    done = _run(work)
+    if as_json:
+        click.echo(msgspec.json.encode(done).decode())
+        return
+    for name, position in done.checkpoints.items():
+        click.echo(f"{name} goes on behind {position:,}")
+    lost = f", {done.lost:,} more are not in the copy" if done.lost else ""
+    click.echo(f"{done.timers:,} timers, {done.parked:,} parked events{lost}, {done.received:,} ids of messages")
 
 
 def _function(name: str, app: str | None, store: str) -> Function:

@@ -65,6 +65,15 @@ def test_a_log_is_transformed_by_a_function(refold: Refold, store: str, tmp_path
     assert [json.loads(line)["data"].get("total") for line in read.splitlines()] == [200, 400, 300]
 
 
+def test_what_follows_a_log_is_carried_over(refold: Refold, store: str, tmp_path: Path) -> None:
+    target, path = f"sqlite:///{tmp_path}/new.db", str(tmp_path / "map.csv")
+    assert refold("log", "transform", store, target, "--positions", path).exit_code == 0
+    result = refold("log", "carry", store, target, "--positions", path)
+    assert (result.exit_code, result.stdout) == (0, "0 timers, 0 parked events, 0 ids of messages\n")
+    found = json.loads(refold("log", "carry", store, target, "--positions", path, "--json").stdout)
+    assert found == {"checkpoints": {}, "timers": 0, "parked": 0, "lost": 0, "received": 0}
+
+
 @pytest.mark.parametrize(
     ("arguments", "says", "code"),
     [
