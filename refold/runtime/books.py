@@ -191,6 +191,17 @@ class Received(Struct, frozen=True):
     id: str
     number: int
     received_at: datetime
+    source: str = ""
+    sequence: int = 0
+    """The position that its event has at its source; 0 if that is not said."""
+
+
+class Forgotten(Struct, frozen=True):
+    """Up to where it is not known any more which messages of a source came in."""
+
+    context: str
+    source: str
+    sequence: int
 
 
 class Kept(Struct, frozen=True):
@@ -212,9 +223,10 @@ SKIPPED = table_of(Skipped, "_skipped", ["subscription", "position", "key"])
 REQUESTS = table_of(Request, "_request", ["subscription", "action", "position", "key"])
 SNAPSHOTS = table_of(Snapshot, "_snapshot", ["state", "key"])
 TIMERS = table_of(Timer, "_timer", ["process", "name"], indexes=[("process", "parked", "due")])
-RECEIVED = table_of(Received, "_received", ["context", "id"])
+RECEIVED = table_of(Received, "_received", ["context", "id"], indexes=[("context", "number")])
+FORGOTTEN = table_of(Forgotten, "_forgotten", ["context", "source"])
 MESSAGES = table_of(Kept, "_message", ["context", "number"])
-BOOKS = (CHECKPOINTS, VERSIONS, PARKED, SKIPPED, REQUESTS, SNAPSHOTS, TIMERS, RECEIVED, MESSAGES)
+BOOKS = (CHECKPOINTS, VERSIONS, PARKED, SKIPPED, REQUESTS, SNAPSHOTS, TIMERS, RECEIVED, FORGOTTEN, MESSAGES)
 
 
 class Books:

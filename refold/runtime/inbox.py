@@ -1,14 +1,20 @@
 """The inbox: events of another context come in, once in effect, and become commands or events of this one.
 
-A broker may give a message twice, even long afterwards. So the id of each that came in is kept, in one step with how
-far the inbox has come; and what comes of it is recorded under an id of its own, so that a crash in between changes
-nothing. What cannot be understood is parked by its key, with its bytes.
+A broker may give a message twice. So the id of each that came in is kept, in one step with how far the inbox has come;
+and what comes of it is recorded under an id of its own, so that a crash in between changes nothing. What cannot be
+understood is parked by its key, with its bytes.
+
+Ids are not kept for ever. A broker repeats what was not acknowledged, and an outbox what it has not noted: the last
+messages of their source, however much later. An id is forgotten when it is old in both ways, by time and by how many
+came after it. What is older than that comes again only where something was lost or reset: a group's place at the
+broker, a checkpoint, a restored database. Nobody can tell it from what was held up for so long. So it is neither
+done twice nor left out: it is parked until somebody says which it is.
 """
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, cast
 
@@ -24,7 +30,7 @@ from refold.model.query import Query
 from refold.model.record import UNSAID, Metadata, StoredEvent
 from refold.model.schema import Schema, encode_metadata
 from refold.model.upcast import Upcasting
-from refold.runtime.books import MESSAGES, RECEIVED, Books, Kept, Parked, Received
+from refold.runtime.books import FORGOTTEN, MESSAGES, RECEIVED, Books, Forgotten, Kept, Parked, Received
 from refold.runtime.envelope import CloudEvent, unpacked
 from refold.runtime.execute import Context, Executor
 from refold.runtime.parking import Parking
@@ -36,6 +42,10 @@ from refold.view.api import Delete, Put, Write
 MOST = 500
 """How many messages are taken at once."""
 WAIT_SECONDS = 5.0
+REMEMBERED, REMEMBERED_DAYS = 100_000, 7
+"""An id is kept until so many messages came after it, and for so many days."""
+FORGET_EACH = 1000
+"""After so many messages up to twice as many ids are forgotten."""
 
 
 class Inbox(Struct, frozen=True):
@@ -74,6 +84,12 @@ class Entrance:
         self._seen: dict[str, Received] = {}
         """Those received, but not written."""
         self._kept: dict[int, Kept] = {}
+        self._old: list[Received] = []
+        """Those that are to be forgotten with the next write."""
+        self._forgotten: dict[str, int] | None = None
+        """Up to which sequence each source was forgotten; None if that is to be looked up."""
+        self._since = 0
+        """How many came in since some were forgotten."""
 
     def commands(self) -> Iterable[tuple[Callable[..., Any], type]]:
         """Return the commands that its functions are annotated to give."""
@@ -89,16 +105,21 @@ class Entrance:
     async def handle(self, page: Page, parking: Parking) -> int:
         """Let in the messages of a page, those of a key one after the other."""
         books = cast(Books, self._books)
-        ids = {stored.position: _id_of(_message(stored)) for stored in page}
-        keys = [(self.topic, each) for each in dict.fromkeys(ids.values())]
+        named = {stored.position: _named_of(_message(stored)) for stored in page}
+        keys = [(self.topic, each) for each in dict.fromkeys(each.own_id for each in named.values())]
         known = {each for _, each in await books.views.get(RECEIVED, keys)} | self._seen.keys()
+        forgotten = await self._what_is_forgotten(books)
         jobs: list[tuple[tuple[str, ...], partial[Any]]] = []
         for stored in page:
-            own_id = ids[stored.position]
-            if own_id not in known:
-                known.add(own_id)
-                jobs.append((stored.tags, partial(self._let_in, stored, own_id, parking)))
+            each = named[stored.position]
+            if each.own_id not in known:
+                known.add(each.own_id)
+                is_old = 0 < each.position <= forgotten.get(each.source, 0)
+                jobs.append((stored.tags, partial(self._let_in, stored, each, parking, is_old=is_old)))
         await in_turn(jobs)
+        self._since += len(jobs)
+        if self._since >= FORGET_EACH:
+            await self._forget_some(books, page)
         return len(jobs)
 
     def take(self) -> Sequence[Write]:
@@ -106,7 +127,13 @@ class Entrance:
         seen, self._seen = self._seen, {}
         kept, self._kept = self._kept, {}
         writes: list[Write] = [Put(RECEIVED, list(seen.values()))] if seen else []
-        return [*writes, *([Put(MESSAGES, list(kept.values()))] if kept else ())]
+        if kept:
+            writes.append(Put(MESSAGES, list(kept.values())))
+        old, self._old = self._old, []
+        if old:
+            forgotten = [Forgotten(self.topic, *each) for each in (self._forgotten or {}).items()]
+            writes += [Delete(RECEIVED, [(self.topic, each.id) for each in old]), Put(FORGOTTEN, forgotten)]
+        return writes
 
     async def again(self, stored: StoredEvent, parked: Parked) -> Sequence[Write]:
         """Let in a message that was parked."""
@@ -116,17 +143,38 @@ class Entrance:
     def refuse(self, stored: StoredEvent, parking: Parking, error: Exception) -> None:
         """Park a message."""
         message = _message(stored)
-        self._note(stored, _id_of(message), message)
+        self._note(stored, _named_of(message), message)
         parking.fail(stored, stored.tags, error)
 
     def forget(self) -> None:
         """Forget what is not written."""
-        self._seen, self._kept = {}, {}
+        self._seen, self._kept, self._old, self._forgotten = {}, {}, [], None
 
-    async def _let_in(self, stored: StoredEvent, own_id: str, parking: Parking) -> None:
+    async def _what_is_forgotten(self, books: Books) -> dict[str, int]:
+        if self._forgotten is None:
+            rows: list[Forgotten] = await books.find(FORGOTTEN, {"context": self.topic})
+            self._forgotten = {row.source: row.sequence for row in rows}
+        return self._forgotten
+
+    async def _forget_some(self, books: Books, page: Page) -> None:
+        """Choose the ids that are too old to be needed; they go with the next write."""
+        self._since = 0
+        number, moment = page.upto - REMEMBERED, datetime.now(UTC) - timedelta(days=REMEMBERED_DAYS)
+        where = {"context": self.topic, "number__le": number, "received_at__lt": moment}
+        self._old = await books.find(RECEIVED, where, 2 * FORGET_EACH, order="number")
+        forgotten = await self._what_is_forgotten(books)
+        for each in self._old:
+            if each.sequence:
+                forgotten[each.source] = max(forgotten.get(each.source, 0), each.sequence)
+
+    async def _let_in(self, stored: StoredEvent, named: "_Named", parking: Parking, *, is_old: bool) -> None:
+        if is_old:  # also behind others of its key: somebody is to say of each which it is
+            parking.fail(stored, stored.tags, _too_old(named), by_itself=False)
+            self._note(stored, named, _message(stored))
+            return
         if parking.holds(stored.tags):
             parking.wait(stored, stored.tags)
-            self._note(stored, own_id, _message(stored))
+            self._note(stored, named, _message(stored))
             return
         try:
             await self._act_on(stored)
@@ -134,12 +182,14 @@ class Entrance:
             raise
         except Exception as error:
             parking.fail(stored, stored.tags, error)
-            self._note(stored, own_id, _message(stored))
+            self._note(stored, named, _message(stored))
         else:
-            self._note(stored, own_id, None)
+            self._note(stored, named, None)
 
-    def _note(self, stored: StoredEvent, own_id: str, message: Message | None) -> None:
-        self._seen[own_id] = Received(self.topic, own_id, stored.position, stored.recorded_at)
+    def _note(self, stored: StoredEvent, named: "_Named", message: Message | None) -> None:
+        self._seen[named.own_id] = Received(
+            self.topic, named.own_id, stored.position, stored.recorded_at, named.source, named.position
+        )
         if message is not None:
             headers = dict(message.headers)
             self._kept[stored.position] = Kept(
@@ -239,8 +289,9 @@ class Arrivals:
 
 
 def _stored(message: Message, number: int, now: datetime) -> StoredEvent:
-    key = message.key or _id_of(message)
-    return StoredEvent(number, now, _type_of(message), 1, (key,), msgspec.msgpack.encode(message), b"")
+    named = _named_of(message)
+    key = message.key or named.own_id
+    return StoredEvent(number, now, named.type or "?", 1, (key,), msgspec.msgpack.encode(message), b"")
 
 
 def _message(stored: StoredEvent) -> Message:
@@ -248,27 +299,38 @@ def _message(stored: StoredEvent) -> Message:
 
 
 class _Named(Struct):
+    """What tells a message from others, as far as it can be read."""
+
     id: str = ""
     source: str = ""
     type: str = ""
+    sequence: str = ""
+    own_id: str = ""
+    """Its source and id; of what has none, what its bytes are."""
+
+    @property
+    def position(self) -> int:
+        """The position of its event at its source; 0 if that is not said."""
+        return int(self.sequence) if self.sequence.isdecimal() and len(self.sequence) < 19 else 0
 
 
 _named = msgspec.json.Decoder(_Named).decode
 
 
-def _type_of(message: Message) -> str:
-    try:
-        return _named(message.body).type or "?"
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return "?"
-
-
-def _id_of(message: Message) -> str:
-    """Return what tells a message from others: its source and id; of what has none, what its bytes are."""
+def _named_of(message: Message) -> _Named:
     try:
         found = _named(message.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         found = _Named()
     if found.id and found.source:
-        return f"{found.source}/{found.id}"
-    return hashlib.sha256(message.body + message.key.encode() + message.id.encode()).hexdigest()
+        found.own_id = f"{found.source}/{found.id}"
+    else:
+        found.own_id = hashlib.sha256(message.body + message.key.encode() + message.id.encode()).hexdigest()
+    return found
+
+
+def _too_old(named: _Named) -> RefoldError:
+    return RefoldError(
+        f"{named.own_id} has sequence {named.sequence}, and of what {named.source} published so early it is not known "
+        "any more what came in. If it was held up until now, retry it; if it comes again, skip it"
+    )

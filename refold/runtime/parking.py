@@ -93,11 +93,20 @@ class Parking:
         """Let an event wait behind others."""
         self._add(parked_at(stored, self._subscription, keys))
 
-    def fail(self, stored: StoredEvent, keys: Sequence[str], error: BaseException, state: object = None) -> None:
-        """Let an event wait that has failed."""
+    def fail(
+        self,
+        stored: StoredEvent,
+        keys: Sequence[str],
+        error: BaseException,
+        state: object = None,
+        *,
+        by_itself: bool = True,
+    ) -> None:
+        """Let an event wait that has failed; it is tried again by itself, or only when somebody asks."""
         # The traceback is kept with the event, where it can be looked at; here one line for each is enough.
         logger.error("%s parks position %s (%s): %s", self._subscription, stored.position, stored.type, said(error))
-        self._add(failed(parked_at(stored, self._subscription, keys), error, state))
+        row = failed(parked_at(stored, self._subscription, keys), error, state)
+        self._add(row if by_itself else replace(row, attempts=len(RETRIES), retry_at=None))
 
     def take(self) -> list[Write]:
         """Return what is to be written of the events that have come to wait."""

@@ -178,7 +178,15 @@ class _Refusing(Parking):
         """Hold nothing up."""
         return set()
 
-    def fail(self, stored: StoredEvent, keys: Sequence[str], error: BaseException, state: object = None) -> None:
+    def fail(
+        self,
+        stored: StoredEvent,
+        keys: Sequence[str],
+        error: BaseException,
+        state: object = None,
+        *,
+        by_itself: bool = True,
+    ) -> None:
         """Say which event cannot be folded."""
         raise InvalidQuery(
             f"{self._name} cannot be shown as it was: the event at position {stored.position} ({stored.type}) "

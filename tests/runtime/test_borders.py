@@ -16,6 +16,7 @@ from refold.bus.memory import MemoryBus
 from refold.errors import NotPublished, StoreBusy
 from refold.runtime import inbox as inboxes
 from refold.runtime import parking, subscription
+from refold.runtime.books import RECEIVED, Checkpoint
 from refold.testing import NatsServer
 from tests.conftest import Log
 
@@ -317,6 +318,73 @@ async def test_a_refusal_parks_its_key(log: Log) -> None:
         assert (await came(bills, 3))[1:] == [InvoiceIssued("a", Decimal(1)), ParcelSeen("a")]
 
 
+async def until_written(app: App, number: int) -> None:
+    """Wait until so many messages have come in, and that is written."""
+    async with asyncio.timeout(10):
+        while (await app._now.books[0].checkpoint("inbox.shop") or Checkpoint("")).position < number:
+            await asyncio.sleep(0.005)
+
+
+async def numbers_received(app: App) -> list[int]:
+    return sorted(row.number for row in await app._now.books[0].find(RECEIVED))
+
+
+@pytest.mark.parametrize("days", [0, 7])
+async def test_ids_are_forgotten_when_they_are_old_in_both_ways(
+    log: Log, days: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inboxes, "REMEMBERED", 20)
+    monkeypatch.setattr(inboxes, "REMEMBERED_DAYS", days)
+    monkeypatch.setattr(inboxes, "FORGET_EACH", 5)
+    monkeypatch.setattr(inboxes, "MOST", 7)
+    bus = MemoryBus()
+    async with shop("memory:", bus) as orders, billing(log, bus) as bills:
+        for number in range(100):
+            await orders.record(OrderShipped(f"o-{number}"))
+        assert len(await came(bills, 100)) == 100
+        await until_written(bills, 100)
+        kept = await numbers_received(bills)
+    assert kept == list(range(kept[0], 101))
+    assert len(kept) == 100 if days else 20 <= len(kept) <= 20 + 2 * (5 + 7)
+
+
+async def test_what_is_older_than_is_remembered_waits_for_somebody_to_say_what_it_is(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inboxes, "REMEMBERED", 10)
+    monkeypatch.setattr(inboxes, "REMEMBERED_DAYS", 0)
+    monkeypatch.setattr(inboxes, "FORGET_EACH", 1)
+    monkeypatch.setattr(inboxes, "MOST", 2)
+    monkeypatch.setattr(parking, "RETRIES", (0.0,))
+    bus = MemoryBus()
+    held_up = cloud("OrderShipped.v1", {"order_id": "late"}, sequence="2")
+    async with shop("memory:", bus) as orders, billing(log, bus) as bills:
+        await orders.record(*[OrderShipped("twice"), OrderShipped("twice")])
+        for number in range(3, 21):
+            await orders.record(OrderShipped(f"o-{number}"))
+        assert len(await came(bills, 20)) == 20
+        await until_written(bills, 20)
+    messages = list((await bus.receive("shop", "test")).__dict__["_topic"].messages)
+    async with billing(log, bus) as bills:
+        assert 2 < (await numbers_received(bills))[0] < 16
+        await bus.publish("shop", [*messages[-4:], messages[0], messages[1]])
+        await bus.publish("shop", [Message("held up", "order:late", held_up.replace(b"elsewhere", b"shop"))])
+        await bus.publish("shop", [Message("new", "order:new", cloud("OrderShipped.v1", {"order_id": "new"}))])
+        assert (await came(bills, 21))[-1] == ParcelSeen("new")
+        await asyncio.sleep(0.1)
+        first, second, late = await bills.operations.parked()
+        assert [each.key for each in (first, second, late)] == ['["order:twice"]', '["order:twice"]', '["order:late"]']
+        assert all(
+            "If it was held up until now, retry it; if it comes again, skip it" in each.error for each in (first, late)
+        )
+        assert (await bills.operations.message(first)).body == messages[0].body
+        await bills.operations.skip(first, reason="it had come in")
+        assert second in await bills.operations.parked(), "each is a question of its own"
+        await bills.operations.skip(second, reason="it had come in")
+        assert await bills.operations.retry(late) == []
+        assert (await came(bills, 22))[-1] == ParcelSeen("late")
+
+
 class Unsteady:
     """A broker that is away now and then, having taken some of what it was given; that repeats, but loses nothing."""
 
@@ -492,7 +560,7 @@ def _with_state(event: Placed, invoice: Invoice) -> PublicPlaced: ...  # type: i
 def _foreign(event: Placed) -> OrderShipped: ...  # type: ignore[empty-body]
 
 
-def cloud(kind: str, data: Any) -> bytes:
+def cloud(kind: str, data: Any, **more: str) -> bytes:
     """Return a CloudEvent as somebody else might write it."""
     event = {"specversion": "1.0", "id": f"{kind}-{data}", "source": "elsewhere", "type": kind, "data": data}
-    return msgspec.json.encode(event)
+    return msgspec.json.encode(event | more)
