@@ -16,6 +16,7 @@ import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
 from nats.js.errors import Error as JetStreamError
 
 from refold.bus.api import Message, checked
@@ -50,6 +51,13 @@ class NatsBus:
     async def receive(self, topic: str, group: str) -> "NatsReceiver":
         """Make a consumer that goes on where the group's last one was acknowledged."""
         await self._ready(topic)
+        try:
+            return await self._consume(topic, group)
+        except _Missing:
+            self._topics.discard(topic)  # and so it is made again
+            raise _away(f"the stream {_stream(topic)} was removed") from None
+
+    async def _consume(self, topic: str, group: str) -> "NatsReceiver":
         stream, prefix = _stream(topic), f"{checked(group, 'group')}-"
         last, start = 0, 1
         for name in await self._names(stream):
@@ -139,6 +147,9 @@ class NatsBus:
                     headers["Nats-Batch-Commit"] = "1"
                     answer = await client.request(subject, message.body, timeout=ANSWER_SECONDS, headers=headers)
                     _confirmed(answer, len(messages))
+        except NoRespondersError:
+            self._topics.discard(topic)
+            raise _away(f"nobody takes messages for {subject}; was its stream removed?") from None
         except (OSError, NatsError, JetStreamError, TimeoutError) as error:
             raise _away(error) from None
 

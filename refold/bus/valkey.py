@@ -116,7 +116,7 @@ async def _told(asked: Any) -> Any:
     except (ValkeyConnectionError, ValkeyTimeout, OSError) as error:
         raise Unavailable(f"Valkey is not available: {type(error).__name__}") from None
     except ResponseError as error:
-        if str(error).startswith(("LOADING", "NOGROUP", "MASTERDOWN", "READONLY", "TRYAGAIN")):
+        if str(error).startswith(("LOADING", "NOGROUP", "UNBLOCKED", "MASTERDOWN", "READONLY", "TRYAGAIN")):
             raise Unavailable(f"Valkey is not available: {error}") from None
         raise NotPublished(f"Valkey refuses: {error}") from None
     except ValkeyError as error:

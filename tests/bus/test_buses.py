@@ -125,6 +125,38 @@ async def test_a_killed_broker_loses_nothing_that_it_confirmed(scheme: str) -> N
             newest = max(newest, number)
 
 
+async def remove_topic(bus: Any, scheme: str) -> None:
+    if scheme == "nats":
+        await bus.ask("STREAM.DELETE.refold-topic", {})
+    else:
+        await bus._client.delete("refold:topic")
+
+
+@pytest.mark.parametrize("scheme", list(SERVERS))
+async def test_a_topic_that_was_removed_is_made_again(scheme: str) -> None:
+    with SERVERS[scheme]() as server:
+        bus, other = await open_bus(server.url), await open_bus(server.url)
+        await bus.publish("topic", [Message("1", "k", b"")])
+        receiver = await other.receive("topic", "group")
+        assert [each.id for each in await receiver.take(10, 5)] == ["1"]
+        await receiver.done()
+        waiting = asyncio.create_task(receiver.take(10, 5))
+        await asyncio.sleep(0.05)
+        await remove_topic(bus, scheme)
+        with suppress(Unavailable):
+            await waiting
+        found: list[str] = []
+        async with asyncio.timeout(20):
+            while not found:
+                with suppress(Unavailable):
+                    await bus.publish("topic", [Message("2", "k", b"")])
+                    receiver = await other.receive("topic", "group")
+                    found = [each.id for each in await receiver.take(10, 0.5)]
+        assert set(found) == {"2"}
+        await bus.close()
+        await other.close()
+
+
 @pytest.mark.parametrize("scheme", list(SERVERS))
 async def test_one_that_is_away_says_so_soon(scheme: str) -> None:
     bus = await open_bus(f"{scheme}://user:geheim@127.0.0.1:9")
