@@ -150,6 +150,24 @@ class Operations:
                 count += 1
         return count
 
+    async def republish(self, *, after: int, upto: int, reason: str) -> int:
+        """Publish again the events above `after` and up to `upto`, under the ids that they had; return how many.
+
+        For when a broker, or the database of who receives, has lost some: who has them passes them over. It is done
+        here and now, in the order of the log, beside what the outbox publishes; raises at the first that fails.
+        """
+        outbox = self._running.outbox
+        if outbox is None:
+            raise InvalidQuery("this app has no outbox")
+        if not reason.strip():
+            raise InvalidQuery("events are published again for a reason: say which")
+        logger.warning("positions %s to %s are published again: %s", after + 1, upto, reason)
+        count = 0
+        async for page in self._running.store.read(outbox.query, after=after, upto=upto):
+            await outbox.repeat(page)
+            count += len(page)
+        return count
+
     async def message(self, parked: Parked) -> Message:
         """Return what came in, byte for byte, of something that an inbox has parked."""
         context = parked.subscription.partition(".")[2]

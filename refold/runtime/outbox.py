@@ -90,6 +90,10 @@ class Outbox:
         await self._publish(await self._messages(stored))
         return ()
 
+    async def repeat(self, page: Page) -> None:
+        """Publish events that were published before."""
+        await self._publish([message for stored in page for message in await self._messages(stored)])
+
     def refuse(self, stored: StoredEvent, parking: Parking, error: Exception) -> None:
         """Park an event."""
         parking.fail(stored, stored.tags[:1], error)

@@ -2,9 +2,11 @@
 
 import asyncio
 import random
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any, Self, TypeAlias
 
 import msgspec
@@ -13,11 +15,12 @@ import pytest
 from refold import App, Command, Event, Inbox, Metadata, Rejected, State, Tag, Unavailable, WiringError, stored_as
 from refold.bus.api import Bus, Message, Receiver
 from refold.bus.memory import MemoryBus
-from refold.errors import NotPublished, StoreBusy
+from refold.errors import InvalidQuery, NotPublished, StoreBusy
 from refold.runtime import inbox as inboxes
 from refold.runtime import parking, subscription
-from refold.runtime.books import RECEIVED, Checkpoint
+from refold.runtime.books import CHECKPOINTS, RECEIVED, Checkpoint
 from refold.testing import NatsServer
+from refold.view.api import Delete
 from tests.conftest import Log
 
 ON_POSTGRES = True
@@ -316,6 +319,48 @@ async def test_a_refusal_parks_its_key(log: Log) -> None:
         BROKEN.orders = set()
         assert await bills.operations.retry() == []
         assert (await came(bills, 3))[1:] == [InvoiceIssued("a", Decimal(1)), ParcelSeen("a")]
+
+
+async def test_an_outbox_that_begins_again_repeats_all_and_changes_nothing(log: Log) -> None:
+    bus = MemoryBus()
+    async with billing("memory:", bus) as bills:
+        async with shop(log, bus) as orders:
+            await orders.record(*[OrderPlaced(order, Decimal(1)) for order in "abc"], OrderShipped("a"))
+            assert len(await came(bills, 4)) == 4
+            await orders.settle()
+        async with shop(log, bus).passive() as orders:
+            await orders._now.books[0].write(Delete(CHECKPOINTS, [("outbox",)]))
+        async with shop(log, bus) as orders:
+            await orders.record(OrderShipped("b"))
+            await orders.settle()
+            assert (await came(bills, 5))[4:] == [ParcelSeen("b")]
+            await until_written(bills, 4 + 5)
+        assert await bills.head() == 5
+
+
+async def test_what_a_restored_database_lacks_is_published_again(tmp_path: Path) -> None:
+    bus, path, backup = MemoryBus(), tmp_path / "billing.db", tmp_path / "backup.db"
+    async with shop("memory:", bus) as orders:
+        async with billing(f"sqlite:///{path}", bus) as bills:
+            await orders.record(OrderPlaced("a", Decimal(1)), OrderPlaced("b", Decimal(2)))
+            await came(bills, 2)
+            await until_written(bills, 2)
+        shutil.copy(path, backup)
+        async with billing(f"sqlite:///{path}", bus) as bills:
+            await orders.record(OrderShipped("a"), OrderPlaced("c", Decimal(3)))
+            whole = await came(bills, 4)
+            await until_written(bills, 4)
+        shutil.move(backup, path)
+        async with billing(f"sqlite:///{path}", bus) as bills:
+            await orders.record(OrderShipped("c"))
+            assert [*await came(bills, 3)] == [*whole[:2], ParcelSeen("c")], "the broker has seen it confirm the others"
+            assert await orders.operations.republish(after=0, upto=await orders.head(), reason="restored") == 5
+            assert sorted(map(str, await came(bills, 5))) == sorted(map(str, [*whole, ParcelSeen("c")]))
+            await until_written(bills, 3 + 5)
+            with pytest.raises(InvalidQuery, match="has no outbox"):
+                await bills.operations.republish(after=0, upto=1, reason="restored")
+        with pytest.raises(InvalidQuery, match="for a reason"):
+            await orders.operations.republish(after=0, upto=1, reason=" ")
 
 
 async def until_written(app: App, number: int) -> None:
