@@ -18,6 +18,7 @@ from refold import App, Command, Conflict, Rejected, StoreError
 PRODUCTS, PIECES = 20, 100
 """Of the last product there is nothing."""
 AGAIN_SECONDS = 0.2
+PATIENCE = 5
 
 
 class Wish(Struct, frozen=True):
@@ -53,9 +54,11 @@ async def buy(shop: App, world: World, wish: Wish, pay_within: timedelta) -> Non
         await asyncio.sleep(wish.canceled_after)
         await insist(shop, CancelOrder(order.order_id), f"cancel {order.order_id}")
     elif pays_late(order.order_id):
-        await asyncio.sleep(pay_within.total_seconds() * 1.2)
-        if world.transfer(order.order_id, total_of(order.items)):
-            await insist(shop, AcceptPayment(order.order_id, 1, total_of(order.items)), f"bank {order.order_id}")
+        for _ in range(PATIENCE):  # until the shop has asked for the money
+            await asyncio.sleep(pay_within.total_seconds() * 1.2)
+            if world.transfer(order.order_id, total_of(order.items)):
+                await insist(shop, AcceptPayment(order.order_id, 1, total_of(order.items)), f"bank {order.order_id}")
+                break
 
 
 async def insist(shop: App, command: Command, id: str) -> None:

@@ -166,9 +166,10 @@ async def test_all_contexts_come_to_the_same_end(scene: Scene) -> None:
     world.close()
     mails = Counter((each.order_id, each.detail) for each in done if each.kind == "mail")
     assert set(mails.values()) == {1}, "a mail was delivered twice"
+    kinds = Counter(each.kind for each in done)
     ends = Counter(" ".join(story) for story in told.values())
     print(
-        f"{scene.killed.total()} kills ({dict(scene.killed)}), {placed:,} orders ({dict(ends)}), {len(mails):,} mails; "
+        f"{scene.killed.total()} kills ({dict(scene.killed)}), {placed:,} orders ({dict(ends)}), {dict(kinds)}; "
         f"the world was asked {sum(each.calls for each in done):,} times for {len(done):,} things; "
         f"all agreed {seconds:.1f} s after the last kill"
     )

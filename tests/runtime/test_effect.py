@@ -10,6 +10,8 @@ from refold import App, Command, Event, IdempotencyKey, Metadata, State, Tag, Un
 from refold.errors import InvalidQuery, StoreBusy
 from refold.runtime import effect as effects
 from refold.runtime import parking, subscription
+from refold.runtime.books import CHECKPOINTS
+from refold.view.api import Delete
 from tests.conftest import Log
 
 ON_POSTGRES = True
@@ -122,6 +124,22 @@ async def test_it_begins_with_the_log_if_told_to(log: Log, post: Post) -> None:
     async with mailing(log, post, {"from_start": True}) as app:
         await app.settle()
     assert post.mails == [("old", 1)]
+
+
+@pytest.mark.parametrize("from_start", [True, False])
+async def test_one_whose_checkpoint_is_lost_repeats_under_the_same_keys_or_not_at_all(
+    log: Log, post: Post, from_start: bool
+) -> None:
+    how = {"from_start": from_start}
+    async with mailing(log, post, how) as app:
+        await app.record(Shipped("a"), Shipped("b"))
+        await app.settle()
+    async with mailing(log, post, how).passive() as app:
+        await app._now.books[0].write(Delete(CHECKPOINTS, [("send_mail",)]))
+    async with mailing(log, post, how) as app:
+        await app.settle()
+    assert len(post.keys) == (4 if from_start else 2)
+    assert len(set(post.keys)) == 2, "whoever looks at the keys does nothing twice"
 
 
 async def test_what_comes_of_it_is_executed(log: Log, post: Post) -> None:
