@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from refold.errors import UndecodableEvent, UnknownEvent
 from refold.model.record import StoredEvent
 from refold.view.api import Expect, Put, Views, Write
 from refold.view.find import conditions_of, find_of
@@ -18,6 +19,7 @@ from refold.view.table import Form, Table, table_of
 
 Status: TypeAlias = Literal["building", "active", "kept", "rejected"]
 Action: TypeAlias = Literal["beat", "retry", "skip"]
+UNREADABLE = (UnknownEvent, UndecodableEvent)
 TIMER = "@timer:"
 """Begins the key of a timer that is parked, beside the tag that it has in common with events."""
 
@@ -117,6 +119,12 @@ class Parked(Struct, frozen=True):
     def keys(self) -> tuple[str, ...]:
         """The tags whose later events wait behind it."""
         return msgspec.json.decode(self.key, type=tuple[str, ...])
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether the program could not read an event: another program may, and no other try of the same one."""
+        # The error's class ends the traceback; a column for it would be missing in the tables that are there.
+        return any(f"\n{error.__module__}.{error.__name__}: " in self.traceback for error in UNREADABLE)
 
     @property
     def timer(self) -> str:

@@ -101,7 +101,7 @@ class Folding:
         rest = len(page)
         skims, shared = self._skims, self._parts > 1
         for index, stored in enumerate(page):
-            if skims and not any(map(self._is_mine, stored.tags)):
+            if skims and self._is_anothers(stored):
                 continue
             plan = plans.get(stored.type)
             as_it_is = plan is not None and plan.version == stored.version
@@ -169,7 +169,9 @@ class Folding:
     async def again(self, stored: StoredEvent, parked: Parked) -> Sequence[Write]:
         """Fold an event that was parked into the row of its key."""
         for key in self._keys_in(stored):
-            if self._tags(key) != parked.keys:
+            if parked.keys and self._tags(key) != parked.keys:
+                continue
+            if self._parts > 1 and not self._is_mine(self._tags(key)[0]):
                 continue
             old = (await self._current({key: None}))[key]
             row = self._step(old, self._schema.decode(stored), stored)
@@ -190,7 +192,7 @@ class Folding:
         decode, keys_of = self._schema.decode, self._keys
         steps: list[tuple[StoredEvent, Sequence[Event], Sequence[Key]]] = []
         for stored in page:
-            if self._skims and not any(map(self._is_mine, stored.tags)):
+            if self._skims and self._is_anothers(stored):
                 continue
             try:
                 events = decode(stored)
@@ -276,6 +278,9 @@ class Folding:
         return tuple([getattr(row, field.name) for field in self._kind.keys])
 
     def _tags(self, key: Key) -> tuple[str, ...]:
+        """Return by what others wait behind an event of a key; what has one row has one key, its name."""
+        if not key:
+            return (self._table.name,)
         return tuple([field.tag.text(value) for field, value in zip(self._kind.keys, key, strict=True)])
 
     def _keys_in(self, stored: StoredEvent) -> list[Key]:
@@ -284,12 +289,24 @@ class Folding:
         return list(dict.fromkeys(key for event in events for key in self._keys[type(event)](event)))
 
     def _tags_in(self, stored: StoredEvent) -> list[tuple[str, ...]]:
-        """Return the tags of the keys that an event carries which cannot be read."""
+        """Return the tags of the keys that an event carries which cannot be read.
+
+        If it carries none, it may be tagged otherwise than this program knows: it waits by itself, without a key.
+        """
+        if not self._kind.keys:
+            return [self._tags(())]
         found: list[tuple[str, ...]] = [()]
         for field in self._kind.keys:
             tags = [tag for tag in stored.tags if tag.startswith(f"{field.tag.name}:")]
             found = [(*some, tag) for some in found for tag in tags]
+        if not found:
+            return [()]
         return [tags for tags in found if self._parts == 1 or self._is_mine(tags[0])]
+
+    def _is_anothers(self, stored: StoredEvent) -> bool:
+        """Tell whether the tags of what is stored say that all its keys fall to other parts."""
+        tags = [tag for tag in stored.tags if tag.startswith(self._prefix)]
+        return bool(tags) and not any(map(self._is_mine, tags))
 
     def _is_mine(self, tag: str) -> bool:
         return tag.startswith(self._prefix) and crc32(tag.encode()) % self._parts == self._part

@@ -1,7 +1,8 @@
 """Parking: an event that fails waits, and with it all later ones of its keys, in their order; all others go on.
 
 Nothing is skipped unless somebody says so, with a reason, which is kept. What waits is tried again by itself a few
-times, each time later, and then when somebody asks.
+times, each time later, and then when somebody asks. What the program could not read, such as an event of a version
+that it does not know, is tried again when a program takes the subscription on, for that may be a newer one.
 """
 
 import logging
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec.structs import replace
 
-from refold.errors import Conflict, RefoldError, StoreError, SubscriptionFailed, Unavailable
+from refold.errors import Conflict, RefoldError, StoreError, SubscriptionFailed, Unavailable, UnreadableEvent
 from refold.model.query import Query
 from refold.model.record import StoredEvent
 from refold.runtime.books import PARKED, SKIPPED, TIMERS, Books, Parked, Request, Skipped, parked_at
@@ -69,6 +70,8 @@ class Parking:
         self._keys: Counter[str] = Counter()
         self._new: list[Parked] = []
         self._due: datetime | None = None
+        self.taken_on = True
+        """Whether what could not be read is still to be tried again, perhaps by another program than the last time."""
         self._count = 0
 
     async def load(self) -> None:
@@ -76,6 +79,9 @@ class Parking:
         self._new = []
         rows: list[Parked] = await self._books.find(PARKED, {"subscription": self._subscription})
         self._learn(rows)
+        self.taken_on = any(row.unreadable for row in rows)
+        if self.taken_on:
+            self._due = datetime.now(UTC)
 
     def __bool__(self) -> bool:
         """Tell whether anything waits."""
@@ -127,7 +133,7 @@ class Parking:
         save: Callable[[Sequence[Write]], Coroutine[Any, Any, None]],
     ) -> None:
         """Try again what is due or asked for, in order; what waits behind an event that succeeds follows it."""
-        now = datetime.now(UTC)
+        now, taken_on = datetime.now(UTC), self.taken_on
         left: list[Parked] = []
         held: set[str] = set()
         rows: list[Parked] = await self._books.find(PARKED, {"subscription": self._subscription})
@@ -140,6 +146,7 @@ class Parking:
                 await save([*gone, Put(SKIPPED, [_skipped(row, asked)])])
                 continue
             waits = bool(row.error) and asked is None and (row.retry_at is None or row.retry_at > now)
+            waits = waits and not (taken_on and row.unreadable)
             if waits or not held.isdisjoint(row.keys):
                 held.update(row.keys)
                 left.append(row)
@@ -158,6 +165,7 @@ class Parking:
                 held.update(row.keys)
                 left.append(row)
                 await save([Put(PARKED, [row])])
+        self.taken_on = False
         self._learn(left)
 
     def _learn(self, rows: Sequence[Parked]) -> None:
@@ -190,7 +198,7 @@ async def _read(store: Reads, position: int) -> StoredEvent:
 
 def failed(row: Parked, error: BaseException, state: object) -> Parked:
     """Return a parked event after one more try that failed."""
-    pause = RETRIES[row.attempts] if row.attempts < len(RETRIES) else None
+    pause = RETRIES[row.attempts] if row.attempts < len(RETRIES) and not isinstance(error, UnreadableEvent) else None
     return replace(
         row,
         error=said(error),

@@ -198,9 +198,13 @@ class Subscription:
             raise SubscriptionFailed(str(self.failure), **self.failure.data) from self.failure.__cause__
 
     async def rung(self) -> None:
-        """Wait until nothing is due here, by the clock of the app, that is not done or parked."""
-        while self._timers is not None and self.owned and self.failure is None:
-            if self._listens and self._timers.seconds() != 0:
+        """Wait until nothing is due here, by the clock of the app, that is not done or parked.
+
+        What the program before could not read is due when this one has taken it on.
+        """
+        while self.owned and self.failure is None:
+            idle = self._timers is None or (self._listens and self._timers.seconds() != 0)
+            if idle and not self.parking.taken_on:
                 break
             self._kicked.set()
             await asyncio.sleep(POLL_SECONDS / 4)
