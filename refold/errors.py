@@ -6,6 +6,7 @@
     ├── Rejected               the domain says no; subclass it for each reason
     ├── Conflict               an append condition did not hold
     ├── InvalidQuery           a query, filter or order that makes no sense
+    ├── InvalidLock            a contract's lock that is missing, damaged or newer than this Refold
     ├── InvalidEvent           an event that no log may hold
     │   └── TooLarge           … because it is over a stated limit
     ├── UnreadableEvent        the log holds an event that this program cannot read
@@ -73,6 +74,12 @@ class InvalidQuery(RefoldError):
     """This query makes no sense."""
 
     code = "INVALID_QUERY"
+
+
+class InvalidLock(RefoldError):
+    """This is no lock of a contract that could be read."""
+
+    code = "INVALID_LOCK"
 
 
 class InvalidEvent(RefoldError):

@@ -7,6 +7,7 @@ import click
 
 import refold
 from refold.cli.app import check, state
+from refold.cli.contract import contract
 from refold.cli.log import log
 from refold.cli.move import carry_command, export_command, import_command, transform_command
 from refold.cli.parked import parked
@@ -51,6 +52,7 @@ def main() -> None:
       refold projection list shop.main:app
       refold parked list shop.main:app
       refold rows check shop.main:app Account
+      refold contract check shop.main:app
       refold query "select type, count(*) from events group by type" --mirror shop.mirror
     """
 
@@ -68,3 +70,4 @@ main.add_command(projection)
 main.add_command(parked)
 main.add_command(rows)
 main.add_command(query)
+main.add_command(contract)
