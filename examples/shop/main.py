@@ -39,7 +39,7 @@ from examples.shop.inventory import (
 )
 from examples.shop.orders import OrderEvent, OrderShipped, cancel_order, place_order
 from examples.shop.payments import PaymentCaptured, approve_order, capture_payment
-from examples.shop.provider import Provider, charging, refunding
+from examples.shop.provider import NoProvider, Provider, charging, refunding
 from examples.shop.refunds import RefundEvent, mark_refunded, refund_order
 from examples.shop.reviews import ReviewSubmitted, submit_review
 from examples.shop.views import (
@@ -53,6 +53,7 @@ from examples.shop.views import (
 )
 from refold import App, effect, kept
 from refold.bus.api import Bus
+from refold.bus.memory import MemoryBus
 from refold.store.api import Clock, Store, utc_now
 
 EVENTS = [
@@ -149,6 +150,11 @@ def make_live(
         projections=[OrderSummary, Stock],
         clock=clock,
     )
+
+
+def make_selling(store: str) -> App:
+    """Return the shop as it sells, with nobody to pay or to tell, for `refold contract`."""
+    return make_live(store, NoProvider(), MemoryBus())
 
 
 STORE = os.environ.get("SHOP_STORE", "sqlite:///demo.db")

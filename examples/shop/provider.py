@@ -24,6 +24,16 @@ class Provider(Protocol):
     async def refund(self, order_id: str, amount: Decimal, once: str) -> None: ...
 
 
+class NoProvider:
+    """One that has not made up its mind about anything, for who looks at the shop without running it."""
+
+    async def charge(self, order_id: str, attempt: int, amount: Decimal, once: str) -> Answer:
+        return Answer.PENDING
+
+    async def refund(self, order_id: str, amount: Decimal, once: str) -> None:
+        return None
+
+
 def charging(
     provider: Provider,
 ) -> Callable[[PaymentRequested, IdempotencyKey], Awaitable[AcceptPayment | DeclinePayment | None]]:
