@@ -10,12 +10,20 @@ from typing import Any
 
 import click
 
-from bench import analytics, appends, growth, projections, reads, runtime, upcasting
+from bench import analytics, appends, growth, history, projections, reads, runtime, upcasting
 from bench.measure import Options, console, machine, missed
 
 CASES: dict[str, Callable[[Options], Any]] = {
     case.__name__.replace("_", "-"): case
-    for case in (*appends.CASES, *reads.CASES, *runtime.CASES, *projections.CASES, *analytics.CASES, *upcasting.CASES)
+    for case in (
+        *appends.CASES,
+        *reads.CASES,
+        *runtime.CASES,
+        *projections.CASES,
+        *analytics.CASES,
+        *upcasting.CASES,
+        *history.CASES,
+    )
 }
 APART = {"growth": growth.growth}
 """Cases that take minutes, run only when they are named."""

@@ -14,6 +14,7 @@ from msgspec import Struct
 from refold.bus.api import Bus
 from refold.bus.open import open_bus
 from refold.contract.describe import Contract
+from refold.contract.found import Program
 from refold.errors import InvalidQuery, StoreClosed, SubscriptionFailed, WaitTimeout, WiringError
 from refold.model.hints import described
 from refold.model.message import Command, Event
@@ -150,6 +151,18 @@ class App:
         asked = [each.kind.cls for handler in handlers for each in handler.parameters if not isinstance(each, str)]
         kept = [each.how.projection for each in self._projections if issubclass(each.how.projection, State)]
         return tuple(dict.fromkeys([*asked, *kept, *(each.kind.cls for each in self._rows)]))
+
+    @property
+    def program(self) -> Program:
+        """What is checked against history: events, upcasters, states, and projections with tables."""
+        views = [each.how for each in self._projections]
+        return Program(
+            events=self.schema.events,
+            upcasters=tuple(self._upcasters),
+            states=self.states,
+            kept=tuple(how.projection for how in views if issubclass(how.projection, State)),
+            tables=tuple((definition, how) for how in views if not issubclass(how.projection, State)),
+        )
 
     def contract(self) -> Contract:
         """Return all that others rely on: what is stored, taken, kept and published, as one value."""

@@ -59,8 +59,26 @@ def lock(app: str, path: Path, store: str | None) -> None:
 @click.option("--mode", type=click.Choice(["backward", "forward", "full"]), default="backward", show_default=True)
 @click.option("--strict", is_flag=True, help="Fail, too, if anything is not locked yet.")
 @click.option("--format", "form", type=click.Choice(["text", "github", "json"]), default="text", show_default=True)
+@click.option("--against", metavar="URL", help="Check APP against the log at this address, and not against the lock.")
+@click.option("--sample", type=click.IntRange(1), help="Decode about so many events of each type and version.")
+@click.option("--keys", type=click.IntRange(0), help="Fold the states of about so many keys.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="In so many processes.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @STORE
-def check(app: str, path: Path, mode: Mode, form: str, store: str | None, *, strict: bool) -> None:
+def check(
+    app: str,
+    path: Path,
+    mode: Mode,
+    form: str,
+    against: str | None,
+    sample: int | None,
+    keys: int | None,
+    workers: int,
+    store: str | None,
+    *,
+    strict: bool,
+    as_json: bool,
+) -> None:
     r"""Compare APP with its lock, and say what a change breaks, whom, and what to do; exits with 1 if it does.
 
     backward: this code reads what is stored, and takes what is sent. forward: old code that still runs reads what this
@@ -69,7 +87,23 @@ def check(app: str, path: Path, mode: Mode, form: str, store: str | None, *, str
     \b
       refold contract check shop.main:app
       refold contract check shop.main:app --mode full --format github
+
+    With --against every event that a log holds is decoded and upcast, and every state and view of APP folded. Nothing
+    is written, nothing of APP runs, and the log may be in use. Exits with 1 if anything fails, saying where.
+
+    
+      refold contract check shop.main:app --against postgresql://db.example/shop --workers 4
+      refold contract check shop.main:app --against sqlite:///shop.db --sample 1000 --keys 200
     """
+    if against is not None:
+        from refold.cli.history import against as check_against
+
+        found = loaded(app, store or against)
+        well = check_against(found, against, sample=sample, keys=keys, workers=workers, as_json=as_json)
+        sys.exit(0 if well else 1)
+    if sample is not None or keys is not None or workers > 1:
+        raise click.UsageError("--sample, --keys and --workers are of a check --against a log")
+    form = "json" if as_json else form
     before, now = read(path), loaded(app, store).contract()
     findings, added = compare(before, now), additions(before, now)
     failing = [each for each in findings if each.fails(mode)]

@@ -202,7 +202,7 @@ class Schema:
         )
 
     def _unknown(self, stored: StoredEvent) -> UnknownEvent:
-        versions = [str(version) for name, version in self._forms if name == stored.type]
+        versions = [str(version) for name, version in sorted(self._forms) if name == stored.type]
         known = f"this program knows version {', '.join(versions)}" if versions else "this program has no such event"
         return UnknownEvent(
             f"the event at position {stored.position} is a {stored.type} version {stored.version}, but {known}. "

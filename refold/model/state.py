@@ -5,9 +5,10 @@ everything that the rest of Refold needs: the key from the fields without a defa
 """
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import product
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast, dataclass_transform
 
 import msgspec
@@ -22,6 +23,8 @@ from refold.model.tag import Tag, TagPath, can_be_tag, tag_paths, tags_of
 
 Identity: TypeAlias = tuple[Any, ...]
 """The class of a state followed by the values of its key."""
+Values: TypeAlias = tuple[Any, ...]
+"""The values of a key."""
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
@@ -198,3 +201,33 @@ def _check_tagged(cls: type[State], key: KeyField, event: type[Event], paths: li
                 f"{described(cls)}.{key.name} is of type {key.type.__name__}, but {described(event)}.{path.where}, "
                 f"with the same tag, is of type {path.kind.__name__}"
             )
+
+
+def keys_by_event(kind: StateKind) -> dict[type[Event], Callable[[Event], Sequence[Values]]]:
+    """Return for each class of events how to find the keys of the states that it belongs to."""
+    return {event: _keys_of(kind, event) for event in kind.events}
+
+
+def _keys_of(kind: StateKind, event: type[Event]) -> Callable[[Event], Sequence[Values]]:
+    """Return how to find the keys in an event of a class; quickly where each is one plain field."""
+    paths = [[path for path in tag_paths(event) if path.tag == key.tag] for key in kind.keys]
+    if not paths or any(len(places) != 1 or places[0].where != places[0].field for places in paths):
+        return kind.keys_in
+    fields = [places[0].field for places in paths]
+    types = [places[0].kind for places in paths]
+    if len(fields) == 1:
+        [field], [plain] = fields, types
+        get = attrgetter(field)
+
+        def one(event: Event) -> Sequence[Values]:
+            value = get(event)
+            return ((value,),) if type(value) is plain else kind.keys_in(event)
+
+        return one
+    get = attrgetter(*fields)
+
+    def all_of(event: Event) -> Sequence[Values]:
+        key: Values = get(event)
+        return (key,) if list(map(type, key)) == types else kind.keys_in(event)
+
+    return all_of

@@ -11,7 +11,7 @@ from refold.model.message import Event, stored_name
 from refold.model.query import Query, QueryItem
 from refold.model.record import Metadata, StoredEvent
 from refold.model.schema import Schema, decode_metadata
-from refold.model.state import StateKind
+from refold.model.state import StateKind, keys_by_event
 from refold.model.tag import tag_paths
 from refold.runtime.books import Parked
 from refold.runtime.parking import Parking
@@ -336,33 +336,3 @@ class Recent:
         if len(self._newer) > self._half:
             self.forgets = self.forgets or bool(self._older)
             self._older, self._newer = self._newer, {}
-
-
-def keys_by_event(kind: StateKind) -> dict[type[Event], Callable[[Event], Sequence[Key]]]:
-    """Return for each class of events how to find the keys of the states that it belongs to."""
-    return {event: _keys_of(kind, event) for event in kind.events}
-
-
-def _keys_of(kind: StateKind, event: type[Event]) -> Callable[[Event], Sequence[Key]]:
-    """Return how to find the keys in an event of a class; quickly where each is one plain field."""
-    paths = [[path for path in tag_paths(event) if path.tag == key.tag] for key in kind.keys]
-    if not paths or any(len(places) != 1 or places[0].where != places[0].field for places in paths):
-        return kind.keys_in
-    fields = [places[0].field for places in paths]
-    types = [places[0].kind for places in paths]
-    if len(fields) == 1:
-        [field], [plain] = fields, types
-        get = attrgetter(field)
-
-        def one(event: Event) -> Sequence[Key]:
-            value = get(event)
-            return ((value,),) if type(value) is plain else kind.keys_in(event)
-
-        return one
-    get = attrgetter(*fields)
-
-    def all_of(event: Event) -> Sequence[Key]:
-        key: Key = get(event)
-        return (key,) if list(map(type, key)) == types else kind.keys_in(event)
-
-    return all_of

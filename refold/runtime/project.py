@@ -11,8 +11,8 @@ from refold.model.hints import described
 from refold.model.message import Event
 from refold.model.query import Query, QueryItem
 from refold.model.schema import Schema
-from refold.model.state import State, state_kind
-from refold.runtime.fold import Folding, keys_by_event
+from refold.model.state import State, keys_by_event, state_kind
+from refold.runtime.fold import Folding
 from refold.runtime.subscription import Worker
 from refold.store.api import Page
 from refold.view.api import Views
