@@ -86,6 +86,45 @@ async def execute(options: Options) -> None:
         )
 
 
+async def rows(options: Options) -> None:
+    """Decide the same commands on orders that are kept as rows, and as events, from 64 tasks."""
+    orders = options.size(10_000, of=BATCH)
+    each = options.size(100)
+    path = options.folder / "rows.db"
+    store = await SqliteStore.open(path)
+    await fill(store, orders * EVENTS_OF_ORDER)
+    await store.close()
+    shutil.copy(path, of_events := options.folder / "events.db")
+    async with open_app(path, rows=[Order]).passive() as app:
+        assert await app.operations.fill_rows("Order") == orders
+    dice = random.Random(2)
+
+    def commands(app: App) -> Run:
+        async def run() -> float:
+            async def caller(numbers: list[int]) -> None:
+                for number in numbers:
+                    await app.execute(Add(order_id(number), "sku-0001", 1, 100, NOTE))
+
+            shares = [dice.choices(range(1, orders + 1), k=each) for _ in range(CALLERS)]
+            start = time.perf_counter()
+            await asyncio.gather(*map(caller, shares))
+            return CALLERS * each / (time.perf_counter() - start)
+
+        return run
+
+    async with AsyncExitStack() as exits:
+        kept = await exits.enter_async_context(open_app(path, rows=[Order]))
+        hot = await exits.enter_async_context(open_app(of_events, hot_states=orders))
+        await compare(
+            "64 commands at once, on rows and on events",
+            "commands",
+            {"rows": commands(kept), "events": commands(hot)},
+            [Target("rows", "events", 0.5)],
+            rounds=options.rounds,
+        )
+        assert await kept.operations.differences("Order", limit=1) == []
+
+
 async def catch_up(options: Options) -> None:
     """Keep the orders of a log in rows, from the beginning, on a fresh copy each time."""
     count = options.size(100_000, of=BATCH)
@@ -134,4 +173,4 @@ def _remove(path: Path) -> None:
         each.unlink()
 
 
-CASES: list[Callable[[Options], object]] = [execute, catch_up]
+CASES: list[Callable[[Options], object]] = [execute, rows, catch_up]

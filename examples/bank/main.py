@@ -1,6 +1,7 @@
 """The bank, wired."""
 
 import os
+from collections.abc import Sequence
 
 from examples.bank.accounts import (
     AccountOpened,
@@ -15,15 +16,17 @@ from examples.bank.accounts import (
 )
 from examples.bank.statements import AccountSummary
 from examples.replay import BatchReplayed, MisfitFound, MisfitSummary
-from refold import App
+from refold import App, State
 
 
-def make_app(url: str) -> App:
+def make_app(url: str, rows: Sequence[type[State]] = ()) -> App:
+    """Wire the bank; `rows=[Account]` keeps its accounts as rows, and changes nothing else."""
     return App(
         url,
         events=AccountOpened | Deposited | Withdrawn | Transferred | AccountOverdrawn | MisfitFound | BatchReplayed,
         decisions=[open_account, deposit, withdraw, transfer],
         projections=[AccountSummary, MisfitSummary],
+        rows=rows,
     )
 
 
