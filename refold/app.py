@@ -36,7 +36,7 @@ from refold.runtime.owner import Owner
 from refold.runtime.project import Kept
 from refold.runtime.react import Process
 from refold.runtime.rebuild import Recipe
-from refold.runtime.rows import RowState, RowStates
+from refold.runtime.rows import RowState, RowStates, check_kept_as_events
 from refold.runtime.running import Running
 from refold.runtime.tables import Projection
 from refold.runtime.versions import Versions
@@ -438,6 +438,9 @@ class App:
         books = await self._books_beside(store, exits)
         beside = next(iter(books.values()), None)
         loader = self._loader(store, beside)
+        rows_of = {each.kind.cls for each in self._rows}
+        asked = [p.kind.cls for each in self._decisions.values() for p in each.parameters if not isinstance(p, str)]
+        await check_kept_as_events(store, {cls for cls in asked if cls not in rows_of})
         rows = RowStates(self._rows, self.schema, store, books.get(None))
         executor = Executor(store, self.schema, loader, rows, self._decisions, self._clock)
         running = Running(store, list(books.values()), loader, rows, executor, Owner(), self._clock)

@@ -12,7 +12,7 @@ from refold.runtime.moving import Difference
 
 @click.group()
 def rows() -> None:
-    """Compare states that are kept as rows with their events; make rows of events."""
+    """Compare states that are kept as rows with their events; move them to events, or back."""
 
 
 @rows.command()
@@ -24,7 +24,7 @@ def rows() -> None:
 def check(app: str, state: str, limit: int, store: str | None, as_json: bool) -> None:
     r"""Show the rows of STATE that are not what its events add up to; exits with 1 if there are any.
 
-    If there are none, STATE can be taken out of `rows`, and is the same. The others are those that were imported, or
+    If there are none, STATE can be kept as events, and is the same. The others are those that were imported, or
     changed by another program. Others may write meanwhile.
 
     \b
@@ -57,6 +57,22 @@ def fill(app: str, state: str, store: str | None) -> None:
     """
     made = operate(loaded(app, store), lambda each: each.fill_rows(state))
     click.echo(f"{made:,} rows of {state} are made; start the app")
+
+
+@rows.command()
+@click.argument("app")
+@click.argument("state")
+@STORE
+def leave(app: str, state: str, store: str | None) -> None:
+    r"""Keep STATE as events from now on, if its rows are what its events add up to.
+
+    APP still has it in `rows`. Stop whatever runs so before; what is started after has it there no more.
+
+    \b
+      refold rows leave bank.main:app Account
+    """
+    operate(loaded(app, store), lambda each: each.leave_rows(state))
+    click.echo(f"{state} is kept as events; take it out of `rows`, and start the app")
 
 
 def _differences(state: str, found: list[Difference]) -> Any:

@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 from msgspec import Struct
 
+from refold.errors import InvalidQuery
 from refold.model.schema import Schema
 from refold.model.state import Identity, State
 from refold.runtime.books import CHECKPOINTS, Checkpoint
 from refold.runtime.load import Loader, checked_identity
-from refold.runtime.rows import RowState, RowStates, Seen
+from refold.runtime.rows import FILLING, RowState, RowStates, Seen
 from refold.store.api import Store
-from refold.view.api import Expect, Put
+from refold.view.api import Delete, Expect, Put
 from refold.view.find import Find
 from refold.view.table import Key
 
@@ -54,6 +55,13 @@ class Moving:
         books = self._rows.books
         await books.open()
         await books.views.create([of.table])
+        if await books.checkpoint(of.mark) is None:
+            if await books.views.find(of.table, Find(limit=1)):
+                raise InvalidQuery(
+                    f"there is a table {of.table.stored} already, of the time when {name} was kept as rows before: "
+                    "rename it or drop it"
+                )
+            await books.write(Put(CHECKPOINTS, [Checkpoint(of.mark, trouble=FILLING)]))
         await books.views.widen(of.table, of.blank)
         async for page in self._store.read(of.query):
             keys = of.projection.keys_of(page)
@@ -65,6 +73,16 @@ class Moving:
                 made += await self._put_new(of, rows)
         await books.write(Put(CHECKPOINTS, [Checkpoint(of.mark)]))
         return made
+
+    async def leave(self, name: str) -> None:
+        """Keep a state as events from now on; refuse it if its events do not add up to its rows."""
+        of = self._rows.named(name)
+        async for each in self.differences(name):
+            raise InvalidQuery(
+                f"{each.row} is not what its events add up to, {each.folded}: record what has made it so first. "
+                f"`refold rows check APP {name}` shows all such rows"
+            )
+        await self._rows.books.write(Delete(CHECKPOINTS, [(of.mark,)]))
 
     async def import_rows(self, states: Iterable[State]) -> int:
         """Put rows without events, where there are none yet; return how many."""

@@ -179,7 +179,7 @@ class Operations:
     async def differences(self, state: str, *, limit: int = 1000) -> list[Difference]:
         """Return rows of a state that are not what its events add up to, up to so many, those without events too.
 
-        If there are none, the state can be taken out of `rows`, and is the same.
+        If there are none, the state can be kept as events, and is the same: see `leave_rows`.
         """
         found: list[Difference] = []
         async for each in self._moving.differences(state):
@@ -194,6 +194,13 @@ class Operations:
         Returns how many were made. Nothing else may write meanwhile, so it is for `app.passive()`.
         """
         return await self._moving.fill(state)
+
+    async def leave_rows(self, state: str) -> None:
+        """Keep a state as events from now on, its rows being what these add up to; else raise `InvalidQuery`.
+
+        Whatever runs with it in `rows` must be stopped before: it would go on. Then apps open that have it not.
+        """
+        await self._moving.leave(state)
 
     async def import_rows(self, states: Iterable[State]) -> int:
         """Put states that were kept elsewhere as rows, without events; return for how many there was no row yet."""

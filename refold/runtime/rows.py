@@ -6,12 +6,13 @@ holds it, so that a change by anybody is noticed, another program's SQL included
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Struct, structs
 
-from refold.errors import InvalidQuery, NotKept, WiringError
+from refold.errors import InvalidQuery, MissingCapability, NotKept, WiringError
 from refold.model.hints import described, hints
 from refold.model.message import Event
 from refold.model.record import Metadata, NewEvent, StoredEvent
@@ -22,10 +23,13 @@ from refold.runtime.load import NEVER
 from refold.runtime.project import Kept, StateProjection
 from refold.store.api import Appended, Conditions, Store
 from refold.view.api import Expect, Put, Write
+from refold.view.open import open_views
 from refold.view.table import Key, Row
 
 _Change: TypeAlias = tuple[Identity, Event, Metadata]
 
+FILLING = "its rows are being made of its events"
+"""The trouble of a mark until all rows are there."""
 VERSION = "rows"
 """Tells the table from those of projections, which are named after a fingerprint: `Account_rows`."""
 
@@ -41,7 +45,7 @@ class RowState:
         self.name = self.projection.name
         self.query = self.projection.query
         self.keys = self.projection.keys
-        self.mark = f"rows.{self.name}"
+        self.mark = mark_of(cls)
         [table] = self.projection.tables(VERSION)
         self.table = structs.replace(table, made=_builder(cls))
 
@@ -201,7 +205,8 @@ class RowStates:
         if state.name in self._ready:
             return True
         try:
-            if await self.books.checkpoint(state.mark) is None:
+            mark = await self.books.checkpoint(state.mark)
+            if mark is None or mark.trouble:
                 return False
             await self.books.views.widen(state.table, state.blank)
         except NotKept:
@@ -218,6 +223,24 @@ class RowStates:
                     f"{stored.position} on: make its rows of them first, while nothing else runs, with "
                     f"`refold rows fill APP {state.name}`, or `app.passive()` and its `operations.fill_rows`"
                 )
+
+
+def mark_of(cls: type[State]) -> str:
+    """Return the name under which is kept, beside checkpoints, that a state is kept as rows in this log."""
+    return f"rows.{cls.__name__}"
+
+
+async def check_kept_as_events(store: Store, states: Iterable[type[State]]) -> None:
+    """Refuse to decide by the events of states that are kept as rows in this log: not all that they are is there."""
+    marks = {mark_of(cls): cls.__name__ for cls in states}
+    with suppress(MissingCapability, NotKept):
+        for mark in await Books(open_views(store)).checkpoints(list(marks)):
+            name = marks[mark]
+            raise WiringError(
+                f"{name} is kept as rows in this log, but is not among the `rows` of this app: rows=[{name}]. If it is "
+                f"to be kept as events from now on, stop all that has it in `rows`, and run `refold rows leave APP "
+                f"{name}` with an app that still has"
+            )
 
 
 def _builder(cls: type[State]) -> Any:

@@ -45,12 +45,22 @@ def test_rows_are_made_of_events_and_compared(refold: Refold, url: str) -> None:
     assert found.exit_code == 1
     assert "amount=7" in found.output
     assert "\x1b" not in found.output
+    assert refold("rows", "leave", "bank:rows", "Balance", *on).exit_code == 1
     [difference] = json.loads(refold("rows", "check", "bank:rows", "Balance", "--json", *on).output)
     assert (difference["row"]["amount"], difference["folded"]["amount"]) == (7, 0)
 
 
+def test_what_is_left_is_kept_as_events(refold: Refold, url: str) -> None:
+    on = ("--store", url)
+    assert refold("rows", "fill", "bank:rows", "Balance", *on).exit_code == 0
+    assert "is kept as rows in this log" in refold("state", "bank:events", "Balance", "a", *on).output
+    assert refold("rows", "leave", "bank:rows", "Balance", *on).output.startswith("Balance is kept as events")
+    assert refold("state", "bank:events", "Balance", "a", *on).exit_code == 0
+    assert "make its rows of them first" in refold("state", "bank:rows", "Balance", "a", *on).output
+
+
 def test_what_is_not_kept_as_rows_is_told(refold: Refold, url: str) -> None:
-    for command in ("check", "fill"):
+    for command in ("check", "fill", "leave"):
         found = refold("rows", command, "bank:events", "Balance", "--store", url)
         assert found.exit_code == 1
         assert "no state 'Balance' is kept as rows; there is none" in found.output

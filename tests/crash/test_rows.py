@@ -67,7 +67,7 @@ async def test_rows_are_their_events_through_kills(tmp_path: Path, server: Postg
             assert told <= of_command.keys()
             for own_id, events in of_command.items():
                 assert events == (2 if own_id.endswith("/r") else 1), f"{own_id} is there {events} times"
-    async with bank(url, rows=[Balance]) as rows, bank(url) as events:
+    async with bank(url, rows=[Balance]) as rows, bank(url, decisions=[]) as events:
         assert [await rows.load(Balance(each)) for each in ACCOUNTS] == [
             await events.load(Balance(each)) for each in ACCOUNTS
         ]

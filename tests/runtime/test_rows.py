@@ -2,19 +2,15 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeAlias
+from typing import Annotated, Any, Self
 
-import apsw
-import asyncpg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import Struct
 
 import refold.sync
 from refold import (
@@ -41,11 +37,7 @@ from refold.errors import AppendIdReused, MissingCapability, NotKept
 from refold.model.query import AppendCondition
 from refold.runtime import execute
 from refold.store.memory import MemoryStore
-from refold.store.open import open_store
-from refold.store.postgres import read_address
 from refold.testing.clock import Clock
-from refold.testing.postgres import PostgresServer
-from refold.view.api import Views
 from tests.conftest import Log
 from tests.runtime.bank import (
     DECISIONS,
@@ -68,45 +60,16 @@ from tests.runtime.bank import (
     Withdrawn,
     bank,
 )
+from tests.runtime.rowing import agree, before_append, rows_bank, views_of
 
 ON_POSTGRES = True
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-Hook: TypeAlias = Callable[[], Any]
-
-
-def rows_bank(log: Log, **options: Any) -> App:
-    return bank(log, **{"rows": [Balance]} | options)
 
 
 @pytest.fixture
 async def app(log: Log) -> AsyncIterator[App]:
     async with rows_bank(log) as app:
         yield app
-
-
-def views_of(app: App) -> Views:
-    return app._now.rows.books.views
-
-
-def before_append(app: App, monkeypatch: pytest.MonkeyPatch, hook: Hook, *, once: bool = True) -> list[int]:
-    """Have something happen just before rows are written with events; return what counts those writes."""
-    views, tries = views_of(app), [0]
-    append = views.append
-
-    async def meddled(*args: Any, **options: Any) -> Any:
-        tries[0] += 1
-        if tries[0] == 1 or not once:
-            await hook()
-        return await append(*args, **options)
-
-    monkeypatch.setattr(views, "append", meddled)
-    return tries
-
-
-async def agree(app: App, *states: str) -> None:
-    """Every row is what its events add up to."""
-    for state in states or ("Balance",):
-        assert await app.operations.differences(state) == []
 
 
 # The same as over events.
@@ -485,113 +448,6 @@ async def test_of_two_that_open_the_same_account_one_does(log: Log) -> None:
         await agree(one)
 
 
-# Other programs beside.
-
-
-async def run_sql(log: Log, sql: str) -> None:
-    """Do what another program does to the rows of a state, which it finds as `TABLE`."""
-    assert isinstance(log, str)
-    if log.startswith("sqlite"):
-        connection = apsw.Connection(
-            log.removeprefix("sqlite:///")
-        )  # not sqlite3: its locks are others to this process
-        connection.execute(sql.replace("TABLE", '"view_Balance_rows"').replace("TRUE", "1"))
-        connection.close()
-        return
-    other = await asyncpg.connect(read_address(log).dsn)
-    await other.execute(sql.replace("TABLE", f'"{_schema(log)}_view"."Balance_rows"'))
-    await other.close()
-
-
-def _schema(log: str) -> str:
-    return log.partition("schema=")[2].partition("&")[0]
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def file(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A log that other programs reach."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/log.db"
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return server.url(f"rows{abs(hash(tmp_path)):x}")
-
-
-async def test_what_another_program_changes_is_noticed(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with rows_bank(file) as app:
-        await app.execute(Deposit("a", 5))
-
-        async def others() -> None:
-            await run_sql(file, "UPDATE TABLE SET amount = 3 WHERE account_id = 'a'")
-
-        before_append(app, monkeypatch, others)
-        with pytest.raises(Overdrawn):
-            await app.execute(Withdraw("a", 5))
-        await app.execute(Withdraw("a", 2))
-        assert await app.load(Balance("a")) == Balance("a", 1)
-        [difference] = await app.operations.differences("Balance")
-        assert (difference.row, difference.folded) == (Balance("a", 1), Balance("a", 3))
-
-
-async def test_rows_that_another_program_has_put_need_no_events(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Columns that it leaves out have their initial values, and columns that only it knows stay."""
-    async with rows_bank(file) as app:
-        await run_sql(file, "alter table TABLE add column note text")
-        await run_sql(file, "INSERT INTO TABLE (account_id, note) VALUES ('a', 'mine')")
-        await run_sql(file, "INSERT INTO TABLE (account_id, amount, closed) VALUES ('b', 7, TRUE)")
-        assert await app.view(Balance).find() == [Balance("a"), Balance("b", 7, closed=True)]
-        await app.execute(Deposit("a", 5))
-        with pytest.raises(Rejected, match="closed"):
-            await app.execute(Deposit("b", 5))
-        await run_sql(file, "UPDATE TABLE SET amount = amount + 1 WHERE note = 'mine'")
-        assert await app.load(Balance("a")) == Balance("a", 6)
-
-        async def others() -> None:
-            await run_sql(file, "INSERT INTO TABLE (account_id, amount) VALUES ('c', 7)")
-
-        before_append(app, monkeypatch, others)
-        await app.execute(Deposit("c", 1))
-        assert await app.load(Balance("c")) == Balance("c", 8)
-        await run_sql(file, "DELETE FROM TABLE WHERE account_id = 'c'")
-        assert await app.load(Balance("c")) == Balance("c")
-        assert await app.operations.import_rows([Balance("c", 2), Balance("a", 99), Balance("d", 3)]) == 2
-        assert [row.amount for row in await app.view(Balance).find()] == [6, 7, 2, 3]
-
-
-class Line(Struct, frozen=True):
-    name: str
-    price: Decimal | None = None
-
-
-class Odd(State):
-    """What can be written in several ways."""
-
-    account_id: Annotated[str, Tag("account")]
-    price: Decimal = Decimal(0)
-    at: datetime | None = None
-    lines: tuple[Line, ...] = ()
-    seen: int = 0
-
-    def evolve(self, event: Deposited) -> Self:
-        return self.replace(seen=self.seen + 1)
-
-
-async def test_a_row_counts_as_it_is_written_however_that_is(file: str) -> None:
-    """What another program writes in its own way is the same value, and expected as it stands there."""
-    async with rows_bank(file, rows=[Odd]) as app:
-        await app.record(Deposited("a", 1))
-        sql = (
-            """UPDATE TABLE SET price = '1.50', at = '2026-03-01T13:00:00+01:00', """
-            """lines = '[ {"price": "2.0",  "name": "x", "more": [1]} ]'"""
-        )
-        if file.startswith("sqlite"):
-            await run_sql(file, sql.replace("TABLE", '"view_Odd_rows"').replace("1.50", "15E-1"))
-        else:
-            await run_sql(file, sql.replace("TABLE", f'"{_schema(file)}_view"."Odd_rows"'))
-        await app.record(Deposited("a", 1))
-        expected = Odd("a", Decimal("1.5"), NOON, (Line("x", Decimal(2)),), 2)
-        assert await app.load(Odd("a")) == expected
-
-
 # What rows have not.
 
 
@@ -772,237 +628,3 @@ async def test_an_event_that_no_row_can_hold_is_not_recorded(app: App) -> None:
         await app.record(Deposited("a", 2**63))
     assert await app.head() == 1
     assert await app.execute(Deposit("a", 5)) == 2
-
-
-# When the class changes.
-
-
-class First:
-    class Balance(State):
-        account_id: Annotated[str, Tag("account")]
-        amount: int = 0
-
-        def evolve(self, event: Deposited) -> Self:
-            return self.replace(amount=self.amount + event.amount)
-
-
-class Second:
-    class Balance(State):
-        account_id: Annotated[str, Tag("account")]
-        limit: int = 50
-        amount: int = 0
-        notes: tuple[str, ...] = ("new",)
-
-        def evolve(self, event: Deposited) -> Self:
-            return self.replace(amount=self.amount + event.amount, limit=self.limit + 1)
-
-
-class Third:
-    class Balance(State):
-        account_id: Annotated[str, Tag("account")]
-        amount: str = ""
-
-        def evolve(self, event: Deposited) -> Self:
-            return self
-
-
-async def test_a_field_that_the_class_gains_is_added(log: Log) -> None:
-    options: dict[str, Any] = {"decisions": [], "rows": [First.Balance]}
-    async with bank(log, **options) as old:
-        await old.record(Deposited("a", 5))
-        async with bank(log, **options | {"rows": [Second.Balance]}) as new:
-            assert await new.load(Second.Balance("a")) == Second.Balance("a", amount=5)
-            await new.record(Deposited("a", 5))
-            await old.record(Deposited("a", 5), Deposited("b", 5))
-            assert await new.view(Second.Balance).find() == [
-                Second.Balance("a", amount=15, limit=51),
-                Second.Balance("b", amount=5),
-            ]
-    async with bank(log, **options | {"rows": [Second.Balance]}).passive() as again:
-        assert (await again.load(Second.Balance("a"))).limit == 51
-    with pytest.raises(WiringError, match="the rows of Balance are not those of its class"):
-        async with bank(log, **options | {"rows": [Third.Balance]}):
-            pass
-    async with bank(log, **options) as old:
-        assert await old.view(First.Balance).count() == 2
-
-
-# Moving between rows and events.
-
-
-class AccountMoved(Event):
-    account_id: Annotated[str, Tag("account")]
-    amount: int
-
-
-class Move(Command):
-    account_id: Annotated[str, Tag("account")]
-
-
-class Account(State):
-    account_id: Annotated[str, Tag("account")]
-    amount: int = 0
-
-    def evolve(self, event: Deposited | AccountMoved) -> Self:
-        match event:
-            case Deposited():
-                return self.replace(amount=self.amount + event.amount)
-            case AccountMoved():
-                return self.replace(amount=event.amount)
-
-
-def move(cmd: Move, account: Account) -> AccountMoved:
-    return AccountMoved(cmd.account_id, account.amount)
-
-
-def put_in(cmd: Deposit, account: Account) -> Deposited:
-    return Deposited(cmd.account_id, cmd.amount)
-
-
-def movable(log: Log, **options: Any) -> App:
-    return App(log, events=Deposited | AccountMoved, decisions=[move, put_in], **options)
-
-
-async def test_a_state_moves_to_events_and_back(log: Log) -> None:
-    async with movable(log, rows=[Account]) as app:
-        await app.execute(Deposit("a", 5))
-        await app.operations.import_rows([Account("b", 7), Account("c", 8), Account("d")])
-        await app.execute(Deposit("c", 1))
-        found = await app.operations.differences("Account")
-        assert [(each.row, each.folded) for each in found] == [
-            (Account("b", 7), Account("b")),
-            (Account("c", 9), Account("c", 1)),
-        ]
-        assert len(await app.operations.differences("Account", limit=1)) == 1
-
-        async def work() -> None:
-            for _ in range(10):
-                await app.execute(Deposit("b", 1))
-
-        moving = [app.execute(Move(each.row.account_id)) for each in found]  # type: ignore[attr-defined]
-        await asyncio.gather(work(), *moving)
-        await agree(app, "Account")
-        before = [await app.load(Account(each)) for each in "abcd"]
-
-    async with movable(log, projections=[Account]) as app:
-        assert [await app.load(Account(each)) for each in "abcd"] == before
-        at = await app.execute(Deposit("a", 1))
-        await app.execute(Deposit("e", 3))
-        assert await app.view(Account).get("a", at_least=at) == Account("a", 6)
-        assert await app.load(Account("a"), as_of=1) == Account("a", 5)
-        await app._now.books[0].views.drop(["Account_rows"])
-
-    with pytest.raises(
-        WiringError, match=r"has none yet, and the log has events of it from position 1 on: .*rows fill APP"
-    ):
-        async with movable(log, rows=[Account]):
-            pass
-    async with movable(log, rows=[Account]).passive() as app:
-        for asked in (app.load(Account("a")), app.execute(Deposit("a", 1)), app.record(Deposited("a", 1))):
-            with pytest.raises(WiringError, match="is among `rows`, but has none yet"):
-                await asked
-        assert await app.operations.fill_rows("Account") == 4
-        assert await app.operations.fill_rows("Account") == 0
-    async with movable(log, rows=[Account]) as app:
-        expected = [Account("a", 6), *before[1:3], Account("e", 3)]
-        assert await app.view(Account).find() == expected
-        await app.execute(Deposit("e", 1))
-        await agree(app, "Account")
-
-
-async def test_a_fill_that_was_interrupted_goes_on(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with movable(log) as app:
-        for number in range(3):
-            await app.record(*[Deposited(f"{number}-{n}", n) for n in range(5)])
-    async with movable(log, rows=[Account]).passive() as app:
-        views = views_of(app)
-        write, calls = views.write, [0]
-
-        async def failing(*args: Any) -> bool:
-            calls[0] += 1
-            if calls[0] == 2:
-                raise OSError("away")
-            return await write(*args)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(views, "write", failing)
-            with pytest.raises(OSError, match="away"):
-                await app.operations.fill_rows("Account")
-    with pytest.raises(WiringError, match="make its rows of them first"):
-        async with movable(log, rows=[Account]):
-            pass
-    async with movable(log, rows=[Account]).passive() as app:
-        await app.operations.fill_rows("Account")
-        await agree(app, "Account")
-        assert await app.view(Account).count() == 15
-
-
-async def test_a_comparison_while_others_write_tells_nothing_wrong(log: Log) -> None:
-    async with rows_bank(log) as app, rows_bank(log) as other:
-        stop = asyncio.Event()
-
-        async def work() -> None:
-            while not stop.is_set():
-                await other.execute(Deposit("a", 1))
-                await other.record(Deposited("b", 1), Deposited("new", 1))
-
-        working = asyncio.create_task(work())
-        for _ in range(5):
-            await agree(app)
-        stop.set()
-        await working
-
-
-# PostgreSQL.
-
-
-@pytest.mark.timeout(120)
-async def test_what_is_sent_again_after_a_lost_connection_is_done_once(
-    postgres: PostgresServer, tmp_path: Path
-) -> None:
-    """Sessions are ended at random, in the middle of what they do: rows are their events, and each counts once."""
-    url = postgres.url("rowslost")
-    store = await open_store(url)
-    killer = await asyncpg.connect(f"postgresql://postgres@/postgres?host={postgres.folder}")
-    async with rows_bank(store) as app:
-        acknowledged = dict.fromkeys("abcd", 0)
-        stop = asyncio.Event()
-
-        async def work(account: str) -> None:
-            while not stop.is_set():
-                await app.execute(Deposit(account, 1))
-                acknowledged[account] += 1
-
-        working = [asyncio.create_task(work(account)) for account in "abcd"]
-        ended = 0
-        while ended < 10 or sum(acknowledged.values()) < 100:
-            await asyncio.sleep(random.uniform(0, 0.03))
-            ended += await killer.fetchval(
-                "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity "
-                "WHERE application_name = 'refold' AND random() < 0.5"
-            )
-        stop.set()
-        await asyncio.gather(*working)
-        assert {row.account_id: row.amount for row in await app.view(Balance).find()} == acknowledged
-        await agree(app)
-    await store.close()
-    await killer.close()
-
-
-async def test_who_holds_a_row_keeps_nobody_else_waiting(postgres: PostgresServer) -> None:
-    url = postgres.url("rowsheld")
-    async with rows_bank(url) as app:
-        await app.record(Deposited("a", 1), Deposited("b", 1))
-        holder = await asyncpg.connect(read_address(url).dsn)
-        transaction = holder.transaction()
-        await transaction.start()
-        await holder.execute('UPDATE "rowsheld_view"."Balance_rows" SET amount = 5 WHERE account_id = \'a\'')
-        waiting = asyncio.create_task(app.execute(Deposit("a", 5)))
-        for n in range(5):
-            await app.execute(Deposit("b", 1))
-            await app.record(FeeSet(n))
-        assert not waiting.done()
-        await transaction.commit()
-        await holder.close()
-        await waiting
-        assert [row.amount for row in await app.view(Balance).find()] == [10, 6]

@@ -7,6 +7,8 @@ from pathlib import Path
 import apsw
 import pytest
 
+from refold.errors import MissingCapability
+from refold.model.record import NewEvent
 from refold.store.sqlite import SqliteStore
 from refold.testing.view.tools import ONLY, OTHER, TEXT, THING, Only, Text, Thing
 from refold.testing.view_contract import ViewContract
@@ -39,6 +41,14 @@ async def test_what_is_exposed_goes_with_its_table(tmp_path: Path) -> None:
     await views.drop([OTHER.stored, TEXT.stored])
     assert reader.execute("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'view%'").get == 0
     reader.close()
+    await views.close()
+
+
+async def test_rows_in_another_file_are_not_one_with_the_log(tmp_path: Path) -> None:
+    views = await open_views_at(f"sqlite:///{tmp_path / 'views.db'}")
+    await views.create([ONLY])
+    with pytest.raises(MissingCapability, match="these rows are in another database than the log"):
+        await views.append([NewEvent("Noted")], writes=[Put(ONLY, [Only(1)])])
     await views.close()
 
 

@@ -70,7 +70,8 @@ async def test_the_app_works_with_its_role(server: PostgresServer) -> None:
     assert [event.position async for page in store.read() for event in page] == [done.last]
     views, table = open_views(store), table_of(Item, "Item", ["item_id"])
     await views.create([table])
-    assert await views.write([Put(table, [Item("a", "x")])])
+    assert await views.write([Put(table, [Item("a", "y")])])
+    assert await views.append([NewEvent("A", tags=("t:2",))], append_id="b", writes=[Put(table, [Item("a", "x")])])
     report = await connect(server, "refold_report")
     assert await report.fetchval('SELECT name FROM refold_view."Item"') == "x"
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
