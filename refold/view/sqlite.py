@@ -28,6 +28,7 @@ TYPES: dict[Form, str] = {
 COMPARES: dict[Compare, str] = {"eq": "IS", "ne": "IS NOT", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 KEYS_AT_ONCE = 1_000
 MISSING = "no such table"
+THERE = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?"
 WORDS = "_words"
 ROW = "_rowid_"
 """What SQLite calls the number of a row, if no field is called so."""
@@ -57,7 +58,7 @@ class SqliteViews:
         """Make tables exist."""
 
         def look(connection: apsw.Connection) -> bool:
-            return all(connection.table_exists("main", _plain_name(table.stored)) for table in tables)
+            return all(_is_there(connection, table) for table in tables)
 
         def work(connection: apsw.Connection) -> None:
             for table in tables:
@@ -186,7 +187,7 @@ class SqliteViews:
         name = _name(_plain_name(table.name))
 
         def work(connection: apsw.Connection) -> None:
-            if not connection.table_exists("main", _plain_name(table.stored)):
+            if not _is_there(connection, table):
                 raise not_kept(table)
             connection.execute(f"DROP VIEW IF EXISTS {name}")
             connection.execute(f"CREATE VIEW {name} AS SELECT {_columns(table)} FROM {_quoted(table)}")  # noqa: S608 - names are quoted
@@ -327,6 +328,11 @@ def _keyed(table: Table) -> str:
 def _dumped(table: Table, keys: Sequence[Key]) -> bytes:
     columns = [table.column(name) for name in table.key]
     return _encode([[column.dumped(value) for column, value in zip(columns, key, strict=True)] for key in keys])
+
+
+def _is_there(connection: apsw.Connection, table: Table) -> bool:
+    """Look for a table; not with `table_exists`, which may remember one that another connection has dropped."""
+    return bool(connection.execute(THERE, (_plain_name(table.stored),)).get)
 
 
 def _missing_columns(connection: apsw.Connection, table: Table) -> list[Column]:

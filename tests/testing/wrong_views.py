@@ -286,6 +286,13 @@ class LooksAfterwards(MemoryViews):
         return False
 
 
+@breaks("a_table_that_is_gone_is_made_anew")
+class RemembersWhatWasThere(MemoryViews):
+    async def create(self, tables: Sequence[Table]) -> None:
+        await super().create([table for table in tables if table.stored not in vars(self).setdefault("made", set())])
+        vars(self)["made"].update(table.stored for table in tables)
+
+
 @breaks("tables_are_made_by_many_at_once")
 class MakesATableOnce(MemoryViews):
     async def create(self, tables: Sequence[Table]) -> None:

@@ -125,6 +125,15 @@ class WriteRules(ViewRules):
             assert (await views.get(THING, [(f"{step}",)]))[f"{step}",].integer == begun.index(True)
 
     @rule
+    async def test_a_table_that_is_gone_is_made_anew(self, views: Views) -> None:
+        """What was dropped is made again, empty, at once."""
+        for step in range(3):
+            await views.create([THING])
+            await views.write([Put(THING, [Thing(f"{step}")])])
+            assert await everything(views, THING) == [Thing(f"{step}")]
+            await views.drop([THING.stored])
+
+    @rule
     async def test_tables_are_made_by_many_at_once(self, views: Views) -> None:
         """Several may make the same tables at the same time."""
         await asyncio.gather(*[views.create([THING, ONLY, MARKS]) for _ in range(6)])
