@@ -36,6 +36,7 @@ from refold.runtime.owner import Owner
 from refold.runtime.project import Kept
 from refold.runtime.react import Process
 from refold.runtime.rebuild import Recipe
+from refold.runtime.registry import Registry
 from refold.runtime.rows import RowState, RowStates, check_kept_as_events
 from refold.runtime.running import Running
 from refold.runtime.tables import Projection
@@ -134,6 +135,7 @@ class App:
             if self._follows:
                 exits.push_async_callback(running.stop)
                 await running.start()
+                running.executor.registry.complete()
             self._running = running
             self._exit = exits.pop_all()
         return self
@@ -442,7 +444,9 @@ class App:
         asked = [p.kind.cls for each in self._decisions.values() for p in each.parameters if not isinstance(p, str)]
         await check_kept_as_events(store, {cls for cls in asked if cls not in rows_of})
         rows = RowStates(self._rows, self.schema, store, books.get(None))
-        executor = Executor(store, self.schema, loader, rows, self._decisions, self._clock)
+        registry = Registry(store, self.schema, books.get(None))
+        exits.push_async_callback(registry.settle)
+        executor = Executor(store, self.schema, loader, rows, self._decisions, registry, self._clock)
         running = Running(store, list(books.values()), loader, rows, executor, Owner(), self._clock)
         for each in self._projections:
             running.keep(each, Versions(each, books[each.how.database]))

@@ -16,6 +16,7 @@ from refold.cli.query import query
 from refold.cli.rows import rows
 from refold.cli.run import run
 from refold.cli.store import store
+from refold.cli.types import show_command, types_command
 from refold.errors import RefoldError, WiringError
 
 
@@ -62,6 +63,8 @@ log.add_command(export_command)
 log.add_command(import_command)
 log.add_command(transform_command)
 log.add_command(carry_command)
+log.add_command(types_command)
+log.add_command(show_command)
 main.add_command(state)
 main.add_command(store)
 main.add_command(check)

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from refold.contract.describe import TagRule
 from refold.errors import UndecodableEvent, UnknownEvent
 from refold.model.record import StoredEvent
 from refold.view.api import Expect, Put, Views, Write
@@ -224,6 +225,26 @@ class Kept(Struct, frozen=True):
     received_at: datetime
 
 
+class StoredSchema(Struct, frozen=True):
+    """A schema that events of a type and version were stored by, as whoever lacks its code needs to know it."""
+
+    type: str
+    version: int
+    hash: str
+    """Of what is stored; another one for the same type and version means that it changed without a new version."""
+    schema: str
+    """JSON Schema."""
+    tags: tuple[TagRule, ...]
+    """How tags are derived."""
+    doc: str
+    source: str
+    """The class, as `module:name`."""
+    position: int
+    """Of the first event that was stored by it."""
+    seen_at: datetime
+    """When this was written down."""
+
+
 CHECKPOINTS = table_of(Checkpoint, "_checkpoint", ["subscription"])
 VERSIONS = table_of(Version, "_version", ["projection", "version"])
 PARKED = table_of(Parked, "_parked", ["subscription", "position", "key"])
@@ -234,6 +255,7 @@ TIMERS = table_of(Timer, "_timer", ["process", "name"], indexes=[("process", "pa
 RECEIVED = table_of(Received, "_received", ["context", "id"], indexes=[("context", "number")])
 FORGOTTEN = table_of(Forgotten, "_forgotten", ["context", "source"])
 MESSAGES = table_of(Kept, "_message", ["context", "number"])
+SCHEMAS = table_of(StoredSchema, "_schema", ["type", "version", "hash"])
 BOOKS = (CHECKPOINTS, VERSIONS, PARKED, SKIPPED, REQUESTS, SNAPSHOTS, TIMERS, RECEIVED, FORGOTTEN, MESSAGES)
 
 

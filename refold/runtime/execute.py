@@ -21,6 +21,7 @@ from refold.model.schema import Schema
 from refold.model.state import Identity, State, state_kind
 from refold.runtime.ids import new_id
 from refold.runtime.load import Loaded, Loader, checked_identity
+from refold.runtime.registry import Registry
 from refold.runtime.rows import RowStates, Seen
 from refold.store.api import Clock, Conditions, Store
 
@@ -78,6 +79,7 @@ class Executor:
         loader: Loader,
         rows: RowStates,
         decisions: Mapping[type, Handler],
+        registry: Registry,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -85,6 +87,7 @@ class Executor:
         self._loader = loader
         self._rows = rows
         self._decisions = decisions
+        self.registry = registry
         self._clock = clock
         self._turns: WeakValueDictionary[frozenset[Identity], asyncio.Lock] = WeakValueDictionary()
 
@@ -122,6 +125,7 @@ class Executor:
             done = await self._rows.append(batch, condition, context.id, {}, ())
             if done is None:
                 raise _Overtaken((), self._rows.touched(batch))
+            self.registry.note(batch, done.first)
             return done.last
 
         return await self._until_done("record", attempt)
@@ -217,6 +221,7 @@ class Executor:
                 self._loader.appended(each, batch, result.last)
             else:  # it may have been the same command's that came another way
                 self._loader.overtaken(each)
+        self.registry.note(batch, result.first)
         return result.last
 
     async def _check_at_once(
