@@ -445,7 +445,7 @@ class App:
         await check_kept_as_events(store, {cls for cls in asked if cls not in rows_of})
         rows = RowStates(self._rows, self.schema, store, books.get(None))
         registry = Registry(store, self.schema, books.get(None))
-        exits.push_async_callback(registry.settle)
+        exits.push_async_callback(registry.close)
         executor = Executor(store, self.schema, loader, rows, self._decisions, registry, self._clock)
         running = Running(store, list(books.values()), loader, rows, executor, Owner(), self._clock)
         for each in self._projections:

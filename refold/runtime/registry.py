@@ -24,6 +24,7 @@ from refold.view.open import open_views
 
 LOOK_BACK = 1_000
 """How many events of a type are looked at for an earlier one of a version, before where it seems to begin."""
+CLOSE_SECONDS = 2.0
 WORDS = ("description", "title")
 """What a schema says to people only."""
 
@@ -59,6 +60,11 @@ class Registry:
         """Wait until what was noted is written down."""
         while self._writing:
             await asyncio.wait(self._writing)
+
+    async def close(self) -> None:
+        """Let what was noted be written down, unless that takes long: the next who starts finds it."""
+        for task in (await asyncio.wait(self._writing, timeout=CLOSE_SECONDS))[1] if self._writing else ():
+            task.cancel()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         if self._books is None:
