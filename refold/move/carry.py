@@ -16,6 +16,7 @@ from refold.errors import StoreError
 from refold.move.positions import read_positions
 from refold.runtime.books import (
     CHECKPOINTS,
+    FORGOTTEN,
     MESSAGES,
     PARKED,
     RECEIVED,
@@ -23,6 +24,7 @@ from refold.runtime.books import (
     TIMERS,
     Books,
     Checkpoint,
+    Forgotten,
     Kept,
     Parked,
     Received,
@@ -127,7 +129,9 @@ def _enters(subscription: str) -> bool:
 async def _carry_received(old: Books, new: Books, context: str) -> int:
     """Take over which messages of a context have come in, and those that are parked."""
     messages: list[Kept] = await old.find(MESSAGES, {"context": context})
+    forgotten: list[Forgotten] = await old.find(FORGOTTEN, {"context": context})
     await _put(new, MESSAGES, messages)
+    await _put(new, FORGOTTEN, forgotten)
     count, last = 0, ""
     while True:
         rows: list[Received] = await old.find(RECEIVED, {"context": context, "id__gt": last}, ROWS)

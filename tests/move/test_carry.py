@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import pytest
 
-from refold import App, Command, Event, Later, Tag, later
+from refold import App, Command, Event, Inbox, Later, Tag, later
+from refold.bus.api import Message
 from refold.bus.memory import MemoryBus
 from refold.errors import StoreError
 from refold.model.record import StoredEvent
@@ -125,3 +127,44 @@ async def settled(app: App, name: str, count: int) -> None:
         await asyncio.sleep(0.05)
     await app.wait(await app.head())
     assert (await types(app)).count(name) == count
+
+
+async def test_what_came_in_does_not_come_in_again(tmp_path: Path) -> None:
+    clock, bus = Clock(datetime(2026, 3, 1, tzinfo=UTC)), MemoryBus()
+    source, target = MemoryStore(clock=clock), MemoryStore(clock=clock)
+
+    def heard(event: Answered) -> Asked:
+        if event.name == "bad":
+            raise ValueError("it cannot be heard")
+        return Asked(event.name)
+
+    def hearing(store: MemoryStore) -> App:
+        return App(store, events=Asked, name="hearing", bus=bus, inbox=[Inbox("asking", [heard])])
+
+    def message(number: int, name: str) -> Message:
+        body = {"id": f"m-{number}", "source": "asking", "type": "Answered.v1", "specversion": "1.0",
+                "sequence": str(number), "data": {"name": name}}  # fmt: skip
+        return Message(f"m-{number}", f"name:{name}", msgspec.json.encode(body))
+
+    first = [message(number, "bad" if number == 1_100 else f"n-{number}") for number in range(1, 1_201)]
+    async with hearing(source) as app:
+        await bus.publish("asking", first)
+        await heads(app, 1_199)
+    await transform(source, target, positions=tmp_path / "map.csv")
+    done = await carry(source, target, tmp_path / "map.csv")
+    assert (done.received, done.parked, done.checkpoints) == (1_200, 1, {"inbox.asking": 1_200})
+    async with hearing(target) as app:
+        await bus.publish("asking", [*first[-300:], message(1_201, "new")])
+        await heads(app, 1_200)
+        [parked] = await app.operations.parked()
+        assert parked.position == 1_100
+        assert (await app.operations.message(parked)).id == "m-1100"
+
+
+async def heads(app: App, count: int) -> None:
+    """Wait until there are so many events, and see that there come no more."""
+    async with asyncio.timeout(20):
+        while await app.head() < count:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    assert await app.head() == count
