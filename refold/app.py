@@ -179,6 +179,28 @@ class App:
             self._entrances,
         )
 
+    @property
+    def name(self) -> str:
+        """By which other contexts know it; empty if none do."""
+        return self._name
+
+    @property
+    def commands(self) -> tuple[type[Command], ...]:
+        """All classes of commands that this app decides."""
+        return tuple(self._decisions)
+
+    @property
+    def views(self) -> Mapping[type, tuple[str, ...]]:
+        """All classes of rows that can be looked at, each with the names of the fields that make its key."""
+        tables = [table for each in self._projections for table in each.tables("")]
+        found = {table.cls: tuple(name for name in table.key if name != "valid_to") for table in tables}
+        return found | {each.kind.cls: each.table.key for each in self._rows}
+
+    @property
+    def log(self) -> Store:
+        """The log itself, as the port has it: for programs that bring their events encoded."""
+        return self._now.store
+
     def describe(self) -> dict[str, list[str]]:
         """Return what this app is made of, by name."""
         return {

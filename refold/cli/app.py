@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from refold.app import App
 from refold.cli.moment import MOMENT, MOMENT_OR_POSITION
-from refold.errors import InvalidQuery, WiringError
+from refold.errors import WiringError
 from refold.model.state import State, state_kind
 
 STORE = click.option("--store", envvar="REFOLD_STORE", metavar="URL", help="Address of the log, if APP is a function.")
@@ -48,7 +47,7 @@ def state(
     """
     found = loaded(app, store)
     cls = _state_class(found, app, name)
-    initial = _initial(cls, key)
+    initial = state_kind(cls).parsed(key)
 
     async def work() -> State:
         async with found.passive() as running:
@@ -112,17 +111,3 @@ def _state_class(app: App, path: str, name: str) -> type[State]:
     if name not in states:
         raise click.UsageError(f"{path} has no state {name!r}; it has {', '.join(sorted(states)) or 'none'}")
     return states[name]
-
-
-def _initial(cls: type[State], key: tuple[str, ...]) -> State:
-    kind = state_kind(cls)
-    if len(key) != len(kind.keys):
-        names = " ".join(field.name.upper() for field in kind.keys)
-        raise click.UsageError(f"{cls.__name__} takes a key of {len(kind.keys)}: {names or 'none'}")
-    try:
-        values: list[Any] = [
-            msgspec.convert(text, field.type, strict=False) for text, field in zip(key, kind.keys, strict=True)
-        ]
-    except msgspec.ValidationError as error:
-        raise InvalidQuery(f"the key of {cls.__name__}: {error}") from None
-    return kind.initial(*values)

@@ -15,6 +15,7 @@ from refold.cli.projection import projection
 from refold.cli.query import query
 from refold.cli.rows import rows
 from refold.cli.run import run
+from refold.cli.serve import key, serve
 from refold.cli.store import store
 from refold.cli.types import show_command, types_command
 from refold.errors import RefoldError, WiringError
@@ -50,6 +51,7 @@ def main() -> None:
       refold state shop.main:app Order o-1 --as-of 2026-03-01
       refold check shop.main:app
       refold run shop.main:app
+      refold serve shop.main:app
       refold projection list shop.main:app
       refold parked list shop.main:app
       refold rows check shop.main:app Account
@@ -69,6 +71,8 @@ main.add_command(state)
 main.add_command(store)
 main.add_command(check)
 main.add_command(run)
+main.add_command(serve)
+main.add_command(key)
 main.add_command(projection)
 main.add_command(parked)
 main.add_command(rows)

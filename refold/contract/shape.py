@@ -55,10 +55,17 @@ def json_schema(kind: Any) -> JsonSchema:
     return {**own, **({"$defs": dict(sorted(shapes.defs.items()))} if shapes.defs else {})}
 
 
-class _Shapes:
-    """Goes through a type, and collects the classes in it, each once."""
+def json_schemas(kinds: Iterable[Any], at: str) -> tuple[list[JsonSchema], dict[str, JsonSchema]]:
+    """Return the schemas of some classes, and by name what they refer to, which is to stand at a place."""
+    shapes = _Shapes(at)
+    return [shapes.of(inspect.type_info(kind)) for kind in kinds], shapes.defs
 
-    def __init__(self) -> None:
+
+class _Shapes:
+    """Goes through types, and collects the classes in them, each once."""
+
+    def __init__(self, at: str = DEFS) -> None:
+        self._at = at
         self.defs: dict[str, JsonSchema] = {}
         self._names: dict[type, str] = {}
 
@@ -102,7 +109,7 @@ class _Shapes:
             self.defs[name] = {}
             made: JsonSchema = make()
             self.defs[name] = {"title": cls.__name__, **made}
-        return {"$ref": f"{DEFS}{name}"}
+        return {"$ref": f"{self._at}{name}"}
 
     def _struct(self, info: inspect.StructType) -> JsonSchema:
         if info.array_like:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast, dataclass_transfor
 import msgspec
 from msgspec import Struct, field
 
-from refold.errors import WiringError
+from refold.errors import InvalidQuery, WiringError
 from refold.model.hints import described, hints, members, peeled
 from refold.model.message import Event, stored_name
 from refold.model.query import Query, QueryItem
@@ -93,6 +93,18 @@ class StateKind(Struct, frozen=True):
     def initial(self, *key: Any) -> State:
         """Return the state before any event."""
         return self.cls(**{field.name: value for field, value in zip(self.keys, key, strict=True)})
+
+    def parsed(self, texts: Sequence[str]) -> State:
+        """Return the state before any event whose key is given as texts, or raise `InvalidQuery`."""
+        if len(texts) != len(self.keys):
+            names = ", ".join(field.name for field in self.keys) or "empty"
+            raise InvalidQuery(f"the key of {self.cls.__name__} is {names}; {len(texts)} values were given")
+        try:
+            return self.initial(
+                *(msgspec.convert(text, key.type, strict=False) for text, key in zip(texts, self.keys, strict=True))
+            )
+        except msgspec.ValidationError as error:
+            raise InvalidQuery(f"the key of {self.cls.__name__}: {error}") from None
 
     def step(self, state: Any, event: Event, metadata: Metadata) -> Any:
         """Return the state after one more event."""

@@ -88,6 +88,12 @@ class Operations:
         processes = [await self._of_process(name, head) for name in self._running.processes]
         return [*kept, *processes, *outbox, *[await self._of_inbox(name) for name in self._running.entrances]]
 
+    def stopped(self) -> list[str]:
+        """Return what this process runs, and has stopped for good."""
+        running = self._running
+        every = [*running.subscriptions(), *running.inlets.values()]
+        return [each.name for each in every if each.failure is not None]
+
     async def parked(self, name: str | None = None) -> list[Parked]:
         """Return what is parked, of one projection or process or all, in the order of positions."""
         return await self._running.parked(name)

@@ -1,0 +1,143 @@
+"""Who may do what: a principal has a role, and perhaps rules that narrow it.
+
+Without keys or tokens only programs on the same machine are let in, as admins. Every other request bears a token.
+"""
+
+import ipaddress
+from collections.abc import Collection, Iterable
+from typing import Literal, Protocol, TypeAlias, get_args
+
+from msgspec import Struct
+from starlette.requests import HTTPConnection
+
+from refold.errors import WiringError
+from refold.http.problem import Refusal
+from refold.model.query import Query, QueryItem
+
+Role: TypeAlias = Literal["reader", "writer", "operator", "admin"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""Each may do what those before it may: see; execute commands; mend; append to the log as it is."""
+ASK = {"WWW-Authenticate": 'Bearer realm="refold"'}
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+
+
+class Principal(Struct, frozen=True):
+    """Somebody who asks; of a rule that is None everything is allowed."""
+
+    name: str
+    role: Role
+    commands: frozenset[str] | None = None
+    """The names of the commands that may be executed."""
+    views: frozenset[str] | None = None
+    """The names of the views that may be seen."""
+    tags: frozenset[str] | None = None
+    """Only what has one of these tags may be seen or commanded: `customer:c-1`."""
+
+    def must_be(self, role: Role) -> None:
+        """Refuse what takes a higher role."""
+        if ROLES.index(self.role) < ROLES.index(role):
+            raise _forbidden(f"{self.name} is {self.role}, and this takes {role}")
+
+    def must_command(self, name: str, tags: Collection[str]) -> None:
+        """Refuse a command that the rules exclude."""
+        if self.commands is not None and name not in self.commands:
+            raise _forbidden(f"{self.name} may not execute {name}")
+        self.must_see(tags, f"this {name}")
+
+    def must_view(self, name: str) -> None:
+        """Refuse a view that the rules exclude; one is seen whole, so who sees some tags only needs to be let in."""
+        if name not in self.views if self.views is not None else self.tags is not None:
+            raise _forbidden(f"{self.name} may not see the view {name}")
+
+    def must_see(self, tags: Collection[str], what: str) -> None:
+        """Refuse what has none of the tags that may be seen."""
+        if self.tags is not None and self.tags.isdisjoint(tags):
+            raise _forbidden(f"{self.name} may not see {what}")
+
+    def seen(self, query: Query) -> Query:
+        """Return the part of a query that may be seen."""
+        if self.tags is None:
+            return query
+        if not self.tags:
+            raise _forbidden(f"{self.name} may see no events")
+        items = query.items or (None,)
+        return Query(tuple(_also(item, tag) for item in items for tag in sorted(self.tags)))
+
+
+LOCAL = Principal("local", "admin")
+
+
+class Knows(Protocol):
+    """What can tell who a token belongs to."""
+
+    async def principal(self, token: str) -> Principal | None:
+        """Return whose token this is; None if it is none of these."""
+        ...
+
+
+class Access:
+    """Lets in whose token one of those given knows: `Access(Keys("keys.json"))`; without any, all of this machine."""
+
+    def __init__(self, *knows: Knows) -> None:
+        self._knows = knows
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs of this machine are let in."""
+        return not self._knows
+
+    async def principal(self, connection: HTTPConnection) -> Principal:
+        """Return who asks, or refuse."""
+        if not self._knows:
+            if not _is_local(connection):
+                raise Refusal(401, "UNAUTHENTICATED", "only programs on this machine are let in without a key", ASK)
+            return LOCAL
+        scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Refusal(401, "UNAUTHENTICATED", "send a key or token: Authorization: Bearer …", ASK)
+        for each in self._knows:
+            if (principal := await each.principal(token.strip())) is not None:
+                return principal
+        raise Refusal(401, "UNAUTHENTICATED", "this key or token is not known, or has expired", ASK)
+
+
+def checked_role(text: str) -> Role:
+    """Return a role by its name, or raise `WiringError`."""
+    for role in ROLES:
+        if role == text:
+            return role
+    raise WiringError(f"{text!r} is no role; there are {', '.join(ROLES)}")
+
+
+def rule(names: Iterable[str] | None) -> frozenset[str] | None:
+    """Return a rule of a principal; None stays None."""
+    return None if names is None else frozenset(names)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_local(connection: HTTPConnection) -> bool:
+    """Tell whether a program of this machine asks for itself: not for others, and not for a page from elsewhere."""
+    client = connection.client
+    return (
+        (client is None or is_loopback(client.host))  # none: a socket in the file system
+        and is_loopback(connection.url.hostname or "")
+        and not any(name in connection.headers for name in FORWARDED)
+        and connection.headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+    )
+
+
+def _also(item: QueryItem | None, tag: str) -> QueryItem:
+    return QueryItem(item.types, (*item.tags, tag)) if item else QueryItem((), (tag,))
+
+
+def _forbidden(detail: str) -> Refusal:
+    return Refusal(403, "FORBIDDEN", detail)

@@ -1,0 +1,178 @@
+"""The app over HTTP: which endpoints there are, who may use them, and what every request goes through."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+from msgspec import Struct
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from refold.app import App
+from refold.http import commands, health, log, states, views
+from refold.http.access import Access, Principal, Role
+from refold.http.call import Call, Limits, answer
+from refold.http.openapi import document
+from refold.http.problem import Refusal, response_to
+from refold.http.stream import EventStream
+
+Handle: TypeAlias = Callable[[Call], Awaitable[Response]]
+ALWAYS = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+"""Headers of every answer."""
+
+
+class Endpoint(Struct, frozen=True):
+    """What can be asked, by whom, and what answers it."""
+
+    method: str
+    path: str
+    role: Role | None
+    """The least that one must be; None: anybody, even without a key."""
+    handle: Handle
+
+
+async def described(call: Call) -> Response:
+    """Return the OpenAPI document."""
+    return answer(document(call.app))
+
+
+ENDPOINTS = (
+    Endpoint("POST", "/commands/{name}", "writer", commands.execute),
+    Endpoint("GET", "/states/{name}", "reader", states.load),
+    Endpoint("GET", "/states/{name}/{key:path}", "reader", states.load),
+    Endpoint("GET", "/views/{name}", "reader", views.find),
+    Endpoint("GET", "/views/{name}/rows", "reader", views.get),
+    Endpoint("GET", "/views/{name}/rows/{key:path}", "reader", views.get),
+    Endpoint("GET", "/views/{name}/watch", "reader", views.watch),
+    Endpoint("GET", "/log/events", "reader", log.read),
+    Endpoint("POST", "/log/events", "admin", log.append),
+    Endpoint("POST", "/log/read", "reader", log.read),
+    Endpoint("GET", "/log/appends/{id:path}", "admin", log.appended),
+    Endpoint("GET", "/log/head", "reader", log.head),
+    Endpoint("GET", "/log/follow", "reader", log.follow),
+    Endpoint("GET", "/openapi.json", "reader", described),
+    Endpoint("GET", "/health", None, health.alive),
+    Endpoint("GET", "/ready", None, health.ready),
+    Endpoint("GET", "/version", "reader", health.version),
+)
+
+
+class Api:
+    """An ASGI app: mount it in another, whose lifespan opens the app, or serve it by itself."""
+
+    def __init__(self, app: App, access: Access | None = None, *, limits: Limits = Limits()) -> None:
+        """Put an app on HTTP. Without `access` only programs on this machine are let in."""
+        self.app = app
+        self.access = access or Access()
+        self.limits = limits
+        self._rates = _Rates(limits.per_second)
+        self._streams = Counter[str]()
+        routes = [Route(each.path, _Bound(self, each), methods=[each.method]) for each in ENDPOINTS]
+        self._asgi = Starlette(
+            routes=routes, lifespan=self._lifespan, exception_handlers={404: _missing, 405: _missing}
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+
+        async def safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *ALWAYS]}
+            await send(message)
+
+        await self._asgi(scope, receive, safely)
+
+    async def answer(self, endpoint: Endpoint, request: Request) -> Response:
+        """Let a request through what all have to pass, and have it answered."""
+        principal = await self._let_in(endpoint, request)
+        try:
+            response = await endpoint.handle(Call(self.app, request, principal, self.limits))
+        except Exception as error:
+            return response_to(error)
+        if isinstance(response, EventStream):
+            return _Counted(response, self._streams, principal.name)
+        return response
+
+    async def _let_in(self, endpoint: Endpoint, request: Request) -> Principal:
+        if endpoint.role is None:
+            return Principal("anybody", "reader")
+        principal = await self.access.principal(request)
+        principal.must_be(endpoint.role)
+        self._rates.take(principal.name)
+        if self._streams[principal.name] >= self.limits.streams:
+            raise Refusal(429, "TOO_MANY", f"{principal.name} has {self.limits.streams} open streams")
+        return principal
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncGenerator[None]:
+        async with self.app:
+            yield
+
+
+class _Bound:
+    """An endpoint of an API, as an ASGI app."""
+
+    def __init__(self, api: Api, endpoint: Endpoint) -> None:
+        self._api = api
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self._api.answer(self._endpoint, request)
+        except Exception as error:
+            response = response_to(error)
+        await response(scope, receive, send)
+
+
+class _Counted(Response):
+    """A stream that counts as open until it ends."""
+
+    def __init__(self, stream: EventStream, open_: Counter[str], name: str) -> None:
+        self.background = None
+        self._stream, self._open, self._name = stream, open_, name
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._open[self._name] += 1
+        try:
+            await self._stream(scope, receive, send)
+        finally:
+            self._open[self._name] -= 1
+
+
+class _Rates:
+    """How much each principal may still ask now: it fills up over time."""
+
+    def __init__(self, per_second: float) -> None:
+        self._per_second = per_second
+        self._left: dict[str, tuple[float, float]] = {}
+
+    def take(self, name: str) -> None:
+        """Count a request, or refuse it."""
+        now = time.monotonic()
+        left, at = self._left.get(name, (self._per_second, now))
+        left = min(left + (now - at) * self._per_second, self._per_second)
+        if left < 1:
+            raise Refusal(
+                429, "TOO_MANY", f"more than {self._per_second:g} requests a second of {name}", {"Retry-After": "1"}
+            )
+        self._left[name] = (left - 1, now)
+
+
+async def _missing(request: Request, error: Exception) -> Response:
+    known = sorted({f"{each.method} {each.path}" for each in ENDPOINTS})
+    status = getattr(error, "status_code", 404)
+    await asyncio.sleep(0)
+    return response_to(
+        Refusal(status, "NOT_FOUND", f"there is no {request.method} {request.url.path}; there is {', '.join(known)}")
+    )

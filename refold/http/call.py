@@ -1,0 +1,165 @@
+"""One request: who asks, of which app, and what was given; reading it is bounded in size, depth and number."""
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from itertools import accumulate
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+import msgspec
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+
+from refold.app import App
+from refold.errors import PositionAhead
+from refold.http.access import Principal
+from refold.http.problem import Refusal, invalid
+
+T = TypeVar("T")
+POSITION = "Refold-Position"
+"""The header that says from which position on an outcome can be seen."""
+STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+OTHERS = bytes(each for each in range(256) if each not in STEP)
+
+
+class Limits(Struct, frozen=True):
+    """What one request, or one who asks, may take."""
+
+    body: int = 4 << 20
+    """Bytes."""
+    depth: int = 64
+    """How deeply JSON may be nested."""
+    parts: int = 100_000
+    """How many arrays and objects JSON may have."""
+    rows: int = 1_000
+    """How many rows or events one answer may have."""
+    per_second: float = 500.0
+    """How many requests of one principal, on average."""
+    streams: int = 100
+    """How many open streams of one principal."""
+
+
+class Call:
+    """A request to an endpoint."""
+
+    def __init__(self, app: App, request: Request, principal: Principal, limits: Limits) -> None:
+        self.app = app
+        self.request = request
+        self.principal = principal
+        self.limits = limits
+
+    def path(self, name: str) -> str:
+        """Return a part of the path."""
+        return str(self.request.path_params[name])
+
+    def keys(self, parts: int) -> list[str]:
+        """Return what follows so many parts of the path, each decoded: a key may hold a slash, written %2F."""
+        scope = self.request.scope
+        raw = (scope.get("raw_path") or scope["path"].encode()).decode("ascii", "replace").partition("?")[0]
+        own = raw.removeprefix(scope.get("root_path", ""))
+        return [unquote(each) for each in own.split("/")[parts + 1 :] if each]
+
+    def text(self, name: str) -> str | None:
+        """Return a query parameter, if it is there."""
+        return self.request.query_params.get(name)
+
+    def texts(self, name: str) -> list[str]:
+        """Return all values of a query parameter."""
+        return self.request.query_params.getlist(name)
+
+    def number(self, name: str, otherwise: int | None = None) -> int | None:
+        """Return a query parameter that is a whole number."""
+        text = self.text(name)
+        if text is None:
+            return otherwise
+        if not (text.isascii() and text.isdecimal() and len(text) < 20):
+            raise _bad(name, text, "a whole number, not negative")
+        return int(text)
+
+    def limit(self, otherwise: int) -> int:
+        """Return how many rows or events are asked for, no more than there may be."""
+        return min(self.number("limit", otherwise) or 0, self.limits.rows)
+
+    async def at_least(self) -> int:
+        """Return the position that an answer is to show; refuse one that nothing could, for it would be waited for."""
+        position = self.number("at_least", 0) or 0
+        if position and position > (head := await self.app.head()):
+            raise PositionAhead(f"at_least={position}: the head is {head}")
+        return position
+
+    def flag(self, name: str) -> bool:
+        """Return a query parameter that is true or false."""
+        text = self.text(name) or "false"
+        if text not in ("true", "false"):
+            raise _bad(name, text, "true or false")
+        return text == "true"
+
+    def moment(self, name: str) -> datetime | None:
+        """Return a query parameter that is a time with a zone."""
+        text = self.text(name)
+        try:
+            moment = None if text is None else datetime.fromisoformat(text)
+        except ValueError:
+            raise _bad(name, text, "a time: 2026-03-01T12:00:00Z") from None
+        if moment is not None and moment.tzinfo is None:
+            raise _bad(name, text, "a time with a zone: 2026-03-01T12:00:00Z, where + is written %2B")
+        return moment
+
+    def as_of(self) -> datetime | int | None:
+        """Return the past that is asked for: a position, or a recorded time."""
+        text = self.text("as_of")
+        return self.number("as_of") if text is not None and text.isdecimal() else self.moment("as_of")
+
+    async def json(self, decode: Callable[[bytes], T], what: str) -> T:
+        """Decode the body; refuse what is too large, too deep, or does not fit."""
+        kind = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise Refusal(415, "NOT_JSON", f"the body is {kind or 'of no type'}; send Content-Type: application/json")
+        body = await self._body()
+        self._check_depth(body)
+        try:
+            return decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise invalid(error, what) from None
+
+    async def _body(self) -> bytes:
+        """Read the body, and no more of it than may be."""
+        parts: list[bytes] = []
+        size = 0
+        async for part in self.request.stream():
+            size += len(part)
+            if size > self.limits.body:
+                raise Refusal(
+                    413, "TOO_LARGE", f"the body has more than {self.limits.body:,} bytes", {"Connection": "close"}
+                )
+            parts.append(part)
+        return b"".join(parts)
+
+    def _check_depth(self, body: bytes) -> None:
+        brackets = STRINGS.sub(b"", body).translate(None, OTHERS)
+        parts, most = len(brackets) // 2, self.limits.parts
+        if parts > most:
+            raise Refusal(413, "TOO_LARGE", f"the body has {parts:,} arrays and objects; {most:,} are allowed")
+        depth = max(accumulate(STEP[each] for each in brackets), default=0)
+        if depth > self.limits.depth:
+            raise Refusal(413, "TOO_LARGE", f"the body is nested {depth:,} deep; {self.limits.depth} is allowed")
+
+
+def answer(value: Any, *, status: int = 200, position: int | None = None) -> Response:
+    """Return a value as JSON."""
+    headers = {} if position is None else {POSITION: str(position)}
+    return Response(msgspec.json.encode(value), status, headers=headers, media_type="application/json")
+
+
+def found(name: str, known: dict[str, T], what: str) -> T:
+    """Return what an app has under a name, or say what it has."""
+    if name not in known:
+        raise Refusal(404, "NOT_FOUND", f"there is no {what} {name!r}; there is {', '.join(sorted(known)) or 'none'}")
+    return known[name]
+
+
+def _bad(name: str, text: str | None, wanted: str) -> Refusal:
+    return Refusal(400, "INVALID_QUERY", f"{name}={text!r}: write {wanted}")

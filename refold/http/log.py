@@ -1,0 +1,193 @@
+"""`/log`: the port of stores over HTTP, for programs in other languages; `docs/http.md` says exactly how.
+
+The data and metadata of an event are its own bytes. If they are JSON they stand in a message as they are, byte for
+byte; otherwise in `data_base64` and `metadata_base64`.
+"""
+
+from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+
+import msgspec
+from msgspec import Struct
+from starlette.responses import Response
+
+from refold.errors import InvalidEvent, PositionAhead
+from refold.http.call import Call, answer
+from refold.http.problem import Refusal, invalid
+from refold.http.stream import EventStream, Sent
+from refold.model.query import AppendCondition, Query
+from refold.model.record import NewEvent, StoredEvent
+
+PAGE = 500
+
+
+class Wired(Struct, omit_defaults=True):
+    """A stored event in a message."""
+
+    position: int
+    recorded_at: datetime
+    type: str
+    version: int
+    tags: Sequence[str]
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    metadata: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    data_base64: str | None = None
+    metadata_base64: str | None = None
+
+
+class Given(Struct, forbid_unknown_fields=True):
+    """An event to append."""
+
+    type: str
+    version: int = 1
+    tags: tuple[str, ...] = ()
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    metadata: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    data_base64: str | None = None
+    metadata_base64: str | None = None
+
+
+class Batch(Struct, forbid_unknown_fields=True):
+    """The body of an append."""
+
+    events: list[Given]
+    condition: AppendCondition | list[AppendCondition] | None = None
+    append_id: str | None = None
+
+
+class Asked(Struct, forbid_unknown_fields=True):
+    """The body of a read."""
+
+    query: Query = Query()
+    after: int = 0
+    upto: int | None = None
+    backwards: bool = False
+    limit: int = PAGE
+
+
+async def read(call: Call) -> Response:
+    """Read a page of events; `next` says how the next one is asked for, so that all are of one view of the log."""
+    if call.request.method == "POST":
+        asked = await call.json(msgspec.json.Decoder(Asked).decode, "read")
+    else:
+        asked = Asked(
+            _query(call),
+            call.number("after", 0) or 0,
+            call.number("upto"),
+            call.flag("backwards"),
+            call.limit(PAGE),
+        )
+    limit = min(asked.limit, call.limits.rows)
+    query, events = call.principal.seen(asked.query), list[StoredEvent]()
+    pinned = end = await call.app.log.head() if asked.upto is None else asked.upto
+    # One more is read, to see whether there is more.
+    async for page in call.app.log.read(
+        query, after=asked.after, upto=pinned, backwards=asked.backwards, limit=limit + 1 if limit > 0 else limit
+    ):
+        events += page
+        end = page.upto
+    more = None
+    if len(events) > limit > 0:
+        del events[limit:]
+        last = events[-1].position
+        more = {"after": asked.after, "upto": last - 1} if asked.backwards else {"after": last, "upto": pinned}
+        end = end if asked.backwards else last
+    return answer({"events": [wired(event) for event in events], "upto": end, "next": more})
+
+
+async def append(call: Call) -> Response:
+    """Append a batch, whole or not at all."""
+    batch = await call.json(msgspec.json.Decoder(Batch).decode, "batch")
+    events = [_new(event) for event in batch.events]
+    for event in events:
+        call.principal.must_see(event.tags, f"an event with the tags {', '.join(event.tags) or 'none'}")
+    result = await call.app.log.append(events, batch.condition, append_id=batch.append_id)
+    return answer(result, position=result.last)
+
+
+async def appended(call: Call) -> Response:
+    """Return the result of the append that had an id, if it is remembered."""
+    append_id = call.path("id")
+    result = await call.app.log.appended(append_id)
+    if result is None:
+        raise Refusal(404, "NOT_FOUND", f"no append with the id {append_id!r} is remembered")
+    return answer(result, position=result.last)
+
+
+async def head(call: Call) -> Response:
+    """Return the position up to which everything is visible."""
+    position = await call.app.head()
+    return answer({"position": position}, position=position)
+
+
+async def follow(call: Call) -> Response:
+    """Send the events there are, then those that come, for ever; `Last-Event-ID` is where one goes on."""
+    query = call.principal.seen(_query(call))
+    last = call.request.headers.get("last-event-id")
+    after = int(last) if last and last.isdecimal() else call.number("after", 0) or 0
+    if after > (stands := await call.app.head()):  # the stream itself could not say so any more
+        raise PositionAhead(f"cannot follow after {after}: the head is {stands}")
+
+    async def events() -> AsyncIterator[Sent]:
+        async for page in call.app.log.follow(query, after=after):
+            for event in page:
+                yield Sent("event", str(event.position), wired(event))
+            if not page or page[-1].position < page.upto:
+                yield Sent("upto", str(page.upto), {"position": page.upto})
+
+    return EventStream(events())
+
+
+def wired(event: StoredEvent) -> Wired:
+    """Return an event as it stands in a message."""
+    found = Wired(event.position, event.recorded_at, event.type, event.version, event.tags)
+    if (data := _shown(event.data)) is not None:
+        found.data = data
+    else:
+        found.data_base64 = b64encode(event.data).decode()
+    if (metadata := _shown(event.metadata)) is not None:
+        found.metadata = metadata
+    elif event.metadata:
+        found.metadata_base64 = b64encode(event.metadata).decode()
+    return found
+
+
+def _shown(data: bytes) -> msgspec.Raw | None:
+    """Return bytes that can stand in JSON as they are; None for others."""
+    try:
+        data.decode()
+        msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return msgspec.Raw(data) if data.strip() == data else None
+
+
+def _new(event: Given) -> NewEvent:
+    return NewEvent(
+        event.type,
+        _bytes(event.data, event.data_base64, b"{}"),
+        event.tags,
+        event.version,
+        _bytes(event.metadata, event.metadata_base64, b""),
+    )
+
+
+def _bytes(raw: msgspec.Raw | msgspec.UnsetType, base64: str | None, otherwise: bytes) -> bytes:
+    if base64 is None:
+        return otherwise if isinstance(raw, msgspec.UnsetType) else bytes(raw)
+    try:
+        return b64decode(base64, validate=True)
+    except ValueError as error:  # binascii's own, or of what is no ASCII
+        raise InvalidEvent(f"{base64[:40]!r} is not base64: {error}") from None
+
+
+def _query(call: Call) -> Query:
+    """Read a query: `types=OrderPlaced&tags=order:o-1`, each as often as need be, or a whole one as JSON."""
+    if (text := call.text("query")) is not None:
+        try:
+            return msgspec.json.decode(text, type=Query)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise invalid(error, "query") from None
+    types, tags = call.texts("types"), call.texts("tags")
+    return Query.of(types=types, tags=tags) if types or tags else Query()

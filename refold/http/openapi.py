@@ -1,0 +1,230 @@
+"""The OpenAPI 3.1 document of an app: what there is to command, load and find, from the types themselves."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+
+import refold
+from refold.app import App
+from refold.contract.shape import json_schemas
+from refold.http.log import Asked, Batch, Wired
+from refold.model.hints import hints
+from refold.model.state import state_kind
+from refold.store.api import Appended
+
+Json: TypeAlias = dict[str, Any]
+SCHEMAS = "#/components/schemas/"
+
+
+class Position(Struct):
+    """From where on an outcome can be seen."""
+
+    position: int
+
+
+class Problem(Struct):
+    """What went wrong (RFC 9457); `code` is stable and safe to match on."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    reason: str | None = None
+    """Of a refusal: the class of the `Rejected`."""
+    errors: list[Json] = []
+    """Of a body that does not fit: where, and what was expected there."""
+
+
+class EventPage(Struct):
+    """A page of events."""
+
+    events: list[Wired]
+    upto: int
+    next: Json | None
+    """The `after` and `upto` of the next page; null at the end."""
+
+
+PROBLEMS: Mapping[str, str] = {
+    "400": "What was sent makes no sense",
+    "401": "Nobody knows this key or token",
+    "403": "Not allowed",
+    "404": "There is no such thing",
+    "409": "The domain says no, or others were faster",
+    "413": "Too large",
+    "415": "Not JSON",
+    "429": "Too many requests, or open streams",
+    "503": "For now",
+    "504": "Not in time",
+}
+TIME = {"type": "string", "format": "date-time"}
+COUNT = {"type": "integer", "minimum": 0}
+AT_LEAST = ("at_least", COUNT, "Wait until a position is shown.")
+AS_OF = ("as_of", {"anyOf": [COUNT, TIME]}, "What was known then: a position, or a recorded time with a zone.")
+LIMIT = ("limit", COUNT, "How many at most.")
+LAST = {"name": "Last-Event-ID", "in": "header", "schema": COUNT, "description": "Where to go on."}
+
+
+def document(app: App) -> Json:
+    """Return the document of an app."""
+    own = [Position, Problem, EventPage, Asked, Batch, Appended]
+    kinds: list[type] = list(dict.fromkeys([*app.commands, *app.states, *app.views, *own]))
+    refs, components = json_schemas(kinds, SCHEMAS)
+    ref = dict(zip(kinds, refs, strict=True))
+    paths: Json = {}
+    for command in app.commands:
+        paths[f"/commands/{command.__name__}"] = {"post": _command(command, ref)}
+    for state in app.states:
+        keys = tuple(field.name for field in state_kind(state).keys)
+        paths["/".join([f"/states/{state.__name__}", *(f"{{{key}}}" for key in keys)])] = {
+            "get": _operation(
+                "load",
+                state,
+                ref[state],
+                [*_path(keys), _query(*AS_OF), _query("effective", TIME, "What was true in the world then.")],
+            )
+        }
+    for row, keys in app.views.items():
+        name = row.__name__
+        paths[f"/views/{name}"] = {"get": _find(row, ref)}
+        paths["/".join([f"/views/{name}/rows", *(f"{{{key}}}" for key in keys)])] = {
+            "get": _operation("get", row, ref[row], [*_path(keys), _query(*AT_LEAST), _query(*AS_OF)])
+        }
+        paths[f"/views/{name}/watch"] = {"get": _stream(f"watch{name}", "The rows that change.", _filters(row))}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": app.name or "Refold", "version": refold.__version__},
+        "paths": {**paths, **_log(ref), **_health()},
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"bearer": []}],
+    }
+
+
+def _command(command: type, ref: Mapping[type, Json]) -> Json:
+    idempotency = {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 200}}
+    idempotency["description"] = "A command that comes again with it changes nothing, and is answered as the first."
+    found = _operation("execute", command, ref[Position], [idempotency])
+    found["requestBody"] = _body(ref[command])
+    return found
+
+
+def _find(row: type, ref: Mapping[type, Json]) -> Json:
+    page = {
+        "type": "object",
+        "properties": {
+            "rows": {"type": "array", "items": ref[row]},
+            "found": {"type": "array", "items": {"type": "object"}},
+            "next": {"type": ["integer", "null"]},
+            "count": COUNT,
+        },
+    }
+    parameters = [
+        *_filters(row),
+        _query("search", {"type": "string"}, "Words in the searched fields, the best rows first."),
+        _query("order", {"type": "string"}, "Fields, separated by commas; -total from high to low."),
+        _query(*LIMIT),
+        _query("offset", COUNT, "How many to pass over."),
+        _query("count", {"type": "boolean"}, "Count them all, too."),
+        _query(*AT_LEAST),
+        _query(*AS_OF),
+    ]
+    return _operation("find", row, page, parameters)
+
+
+def _filters(row: type) -> list[Json]:
+    """Return a parameter for each field; `total__ge` and its like are described, not listed."""
+    fields = [_query(name, {"type": "string"}, "Equals; also __ne __lt __le __gt __ge __in.") for name in hints(row)]
+    return [*fields, _query("where", {"type": "string"}, "Conditions as a JSON object.")]
+
+
+def _log(ref: Mapping[type, Json]) -> Json:
+    names = {"type": "array", "items": {"type": "string"}}
+    query = [
+        _query("types", names, "One of these."),
+        _query("tags", names, "All of these."),
+        _query("query", {"type": "string"}, "A whole query as JSON."),
+        _query("after", COUNT, "Exclusive."),
+    ]
+    bounds = [
+        _query("upto", COUNT, "Inclusive."),
+        _query("backwards", {"type": "boolean"}, "From the end."),
+        _query(*LIMIT),
+    ]
+    append_id = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
+    return {
+        "/log/events": {
+            "get": _operation("readLog", None, ref[EventPage], [*query, *bounds], "Read a page of events."),
+            "post": _operation("appendToLog", None, ref[Appended], [], "Append events as they are, all or none.")
+            | {"requestBody": _body(ref[Batch])},
+        },
+        "/log/read": {
+            "post": _operation("readLogByBody", None, ref[EventPage], [], "Read a page of events; for long queries.")
+            | {"requestBody": _body(ref[Asked])}
+        },
+        "/log/appends/{id}": {
+            "get": _operation("appended", None, ref[Appended], append_id, "The result of the append that had an id.")
+        },
+        "/log/head": {"get": _operation("head", None, ref[Position], [], "Up to where everything is visible.")},
+        "/log/follow": {"get": _stream("follow", "The events there are, then those that come.", query)},
+    }
+
+
+def _health() -> Json:
+    plain = {"type": "object"}
+    found = {
+        f"/{name}": {"get": _operation(name, None, plain, [], said)}
+        for name, said in {
+            "health": "Whether the process answers.",
+            "ready": "Whether it can do its work; 503 if not.",
+            "version": "What it is.",
+        }.items()
+    }
+    for name in ("/health", "/ready"):
+        found[name]["get"]["security"] = []
+    return found
+
+
+def _operation(verb: str, of: type | None, schema: Json, parameters: Sequence[Json], said: str = "") -> Json:
+    name = of.__name__ if of else ""
+    doc = inspect.cleandoc(of.__doc__ or "") if of and "__doc__" in vars(of) else ""
+    return {
+        "operationId": f"{verb}{name}",
+        "summary": said or f"{verb.capitalize()} {name}.",
+        **({"description": doc} if doc and not doc.startswith(f"{name}(") else {}),
+        "parameters": list(parameters),
+        "responses": {
+            "200": {"description": "Done", "content": {"application/json": {"schema": schema}}},
+            **_problems(),
+        },
+    }
+
+
+def _stream(name: str, said: str, parameters: Sequence[Json]) -> Json:
+    found = _operation(name, None, {}, [*parameters, LAST], said)
+    found["responses"]["200"] = {
+        "description": "Server-sent events; each id is where to take the stream up again.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+    return found
+
+
+def _problems() -> Json:
+    content = {"application/problem+json": {"schema": {"$ref": f"{SCHEMAS}Problem"}}}
+    return {status: {"description": said, "content": content} for status, said in PROBLEMS.items()}
+
+
+def _body(schema: Json) -> Json:
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
+def _path(names: Sequence[str]) -> list[Json]:
+    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+
+
+def _query(name: str, schema: Json, said: str) -> Json:
+    return {"name": name, "in": "query", "schema": schema, "description": said}

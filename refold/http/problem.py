@@ -1,0 +1,119 @@
+"""Errors over HTTP: each is a problem document (RFC 9457), with the same stable code as in Python.
+
+{"type": "urn:refold:problem:CONFLICT", "title": "…", "status": 409, "detail": "…", "code": "CONFLICT"}
+"""
+
+import inspect
+import logging
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from refold.errors import (
+    AppendIdReused,
+    Conflict,
+    InvalidEvent,
+    InvalidQuery,
+    NotKept,
+    PositionAhead,
+    RefoldError,
+    Rejected,
+    StoreBusy,
+    StoreError,
+    StoreFull,
+    SubscriptionFailed,
+    TooLarge,
+    Unavailable,
+    WaitTimeout,
+)
+
+MEDIA_TYPE = "application/problem+json"
+STATUS: Mapping[type[RefoldError], int] = {
+    Rejected: 409,
+    Conflict: 409,
+    AppendIdReused: 409,
+    PositionAhead: 409,
+    InvalidQuery: 400,
+    InvalidEvent: 400,
+    TooLarge: 413,
+    NotKept: 503,
+    SubscriptionFailed: 503,
+    Unavailable: 503,
+    StoreBusy: 503,
+    StoreFull: 507,
+    StoreError: 503,
+    WaitTimeout: 504,
+}
+"""Of an error of a class that is not here the class above it decides; of all others nobody outside is to blame: 500."""
+AGAIN = (StoreBusy, Unavailable, NotKept, WaitTimeout)
+"""What may pass by itself."""
+RETRY_SECONDS = 1
+WHERE = re.compile(r"^(?P<what>.*) - at `(?P<path>\$.*)`$", re.DOTALL)
+
+logger = logging.getLogger("refold.http")
+
+
+class Refusal(Exception):
+    """A request that is answered with a problem, although nothing has failed."""
+
+    def __init__(self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None, **more: Any):
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.headers = headers or {}
+        self.more = more
+
+
+def invalid(error: Exception, what: str) -> Refusal:
+    """Return the refusal of a body that does not fit: where, and what was expected there."""
+    said = WHERE.match(str(error))
+    path, message = (said["path"], said["what"]) if said else ("$", str(error))
+    return Refusal(
+        400, "INVALID_BODY", f"the body is no {what}: {message} at {path}", errors=[{"path": path, "message": message}]
+    )
+
+
+def response_to(error: Exception) -> Response:
+    """Return the answer to a request that failed; what is nobody's business outside is logged, and not told."""
+    match error:
+        case Refusal():
+            return _response(
+                error.status, error.code, HTTPStatus(error.status).phrase, error.detail, error.more, error.headers
+            )
+        case RefoldError() if status := _status_of(type(error)):
+            more = dict(error.data)
+            if isinstance(error, Rejected):
+                more["reason"] = type(error).__name__
+            headers = {"Retry-After": str(RETRY_SECONDS)} if isinstance(error, AGAIN) else {}
+            return _response(status, error.code, _title(error), str(error), more, headers)
+        case _:
+            logger.error("a request failed", exc_info=error)
+            return _response(
+                500, "INTERNAL", HTTPStatus(500).phrase, "The request failed; the log of the server says why."
+            )
+
+
+def _status_of(kind: type[RefoldError]) -> int | None:
+    return next((STATUS[base] for base in kind.__mro__ if base in STATUS), None)
+
+
+def _title(error: RefoldError) -> str:
+    return (inspect.getdoc(type(error)) or type(error).__name__).split("\n\n")[0]
+
+
+def _response(
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    more: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    problem = {"type": f"urn:refold:problem:{code}", "title": title, "status": status, "detail": detail, "code": code}
+    body = msgspec.json.encode({**(more or {}), **problem}, enc_hook=str)
+    return Response(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)

@@ -1,0 +1,180 @@
+"""Tokens that say who asks: keys, of which only hashes are kept, and signed ones of an identity provider."""
+
+import asyncio
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from refold.errors import WiringError
+from refold.http.access import ROLES, Principal, Role, checked_role, rule
+
+PREFIX = "refold_"
+LOOK_SECONDS = 1.0
+"""How often keys are looked for anew: so long one that was revoked may still work, and a new one may not."""
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA")
+"""Those with two keys: who can check a token cannot make one."""
+
+
+class Key(Struct, frozen=True, omit_defaults=True):
+    """A key, by its hash, with what it allows."""
+
+    name: str
+    role: Role
+    sha256: str
+    expires: datetime | None = None
+    commands: Sequence[str] | None = None
+    views: Sequence[str] | None = None
+    tags: Sequence[str] | None = None
+
+    def principal(self) -> Principal:
+        """Return who has it."""
+        return Principal(self.name, self.role, rule(self.commands), rule(self.views), rule(self.tags))
+
+
+class _File(Struct):
+    keys: list[Key] = field(default_factory=list[Key])
+
+
+class Keys:
+    """Keys in a file, which may change while it is used."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._keys: dict[str, Key] = {}
+        self._seen: tuple[int, int] | None = None
+        self._looked = -LOOK_SECONDS
+        self._look()
+
+    async def principal(self, token: str) -> Principal | None:
+        """Return whose key this is."""
+        now = asyncio.get_running_loop().time()
+        if now - self._looked > LOOK_SECONDS:
+            self._looked = now
+            self._look()
+        # The hash is looked up, not the key: what the time of this tells of a hash is of no use.
+        key = self._keys.get(hash_of(token)) if token.startswith(PREFIX) else None
+        if key is None or (key.expires is not None and key.expires <= datetime.now(UTC)):
+            return None
+        return key.principal()
+
+    def _look(self) -> None:
+        try:
+            found = self._path.stat()
+        except OSError as error:
+            raise WiringError(f"cannot read the keys in {self._path}: {error.strerror}; `refold key create`") from None
+        seen = (found.st_mtime_ns, found.st_size)
+        if seen != self._seen:
+            self._keys = {key.sha256: key for key in keys_in(self._path)}
+            self._seen = seen
+
+
+def hash_of(token: str) -> str:
+    """Return what is kept of a key: it has 256 random bits, so a plain hash cannot be turned back."""
+    return hashlib.sha256(token.encode(errors="replace")).hexdigest()
+
+
+def keys_in(path: Path) -> list[Key]:
+    """Return the keys of a file; none if there is no file."""
+    if not path.exists():
+        return []
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_File).keys
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise WiringError(f"{path} is no file of keys: {error}") from None
+
+
+def create(path: Path, name: str, role: Role, **rules: Any) -> str:
+    """Add a key to a file, which is made if need be; return it: it cannot be had again."""
+    keys = keys_in(path)
+    if any(key.name == name for key in keys):
+        raise WiringError(f"there is a key {name!r} in {path} already: revoke it first, or choose another name")
+    token = f"{PREFIX}{secrets.token_urlsafe(32)}"
+    _write(path, [*keys, Key(name, role, hash_of(token), **rules)])
+    return token
+
+
+def revoke(path: Path, name: str) -> None:
+    """Remove a key from a file."""
+    keys = keys_in(path)
+    left = [key for key in keys if key.name != name]
+    if len(left) == len(keys):
+        names = ", ".join(key.name for key in keys) or "none"
+        raise WiringError(f"there is no key {name!r} in {path}; there is {names}")
+    _write(path, left)
+
+
+def _write(path: Path, keys: Sequence[Key]) -> None:
+    """Replace a file in one step, readable by its owner only."""
+    text = msgspec.json.format(msgspec.json.encode(_File(list(keys))), indent=2)
+    new = path.with_name(f"{path.name}.new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(text + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+class Jwt:
+    """Signed tokens of an identity provider (OpenID Connect), checked with the keys that it publishes."""
+
+    def __init__(
+        self,
+        *,
+        issuer: str,
+        audience: str,
+        keys: str,
+        claim: str = "roles",
+        roles: Mapping[str, str] | None = None,
+        algorithms: Sequence[str] = ("RS256", "ES256"),
+    ) -> None:
+        """Say whose tokens are accepted.
+
+        `keys` is the address of the provider's key set (its `jwks_uri`), which is read again when a token names a new
+        key. `claim` names what a token says its owner is: a text or a list of them. Those are roles, or `roles` says
+        which role each of them means; of several the highest counts. Who has none is not let in.
+        """
+        try:
+            import jwt
+        except ModuleNotFoundError as error:
+            raise WiringError(f"signed tokens need PyJWT ({error}): pip install refold[oidc]") from None
+        if wrong := [each for each in algorithms if each not in ALGORITHMS]:
+            raise WiringError(f"{wrong[0]!r} is not accepted: take {', '.join(ALGORITHMS)}")
+        self._jwt: Any = jwt
+        self._client: Any = jwt.PyJWKClient(keys, timeout=5, cooldown_duration=LOOK_SECONDS)
+        self._issuer, self._audience, self._algorithms = issuer, audience, list(algorithms)
+        self._claim = claim
+        self._roles: dict[str, Role] = {name: checked_role(role) for name, role in (roles or _themselves()).items()}
+
+    async def principal(self, token: str) -> Principal | None:
+        """Return whose token this is."""
+        if token.startswith(PREFIX) or token.count(".") != 2:
+            return None
+        try:
+            claims = await asyncio.to_thread(self._claims, token)
+        except self._jwt.PyJWTError:
+            return None
+        said = claims.get(self._claim, [])
+        roles = [self._roles[each] for each in ([said] if isinstance(said, str) else said) if each in self._roles]
+        if not roles:
+            return None
+        name = str(claims.get("email") or claims.get("preferred_username") or claims["sub"])
+        return Principal(name, ROLES[max(map(ROLES.index, roles))])
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        key = self._client.get_signing_key_from_jwt(token).key
+        options = {"require": ["exp", "iss", "aud", "sub"]}
+        found: dict[str, Any] = self._jwt.decode(
+            token, key, self._algorithms, audience=self._audience, issuer=self._issuer, options=options
+        )
+        return found
+
+
+def _themselves() -> dict[str, str]:
+    return {role: role for role in ROLES}
