@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo contexts test lint types unit docs crash bench clean
+.PHONY: help demo contexts test lint types unit servers docs crash bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -32,11 +32,14 @@ types: $(READY)  ## mypy and pyright, strict
 	$(BIN)/mypy
 	$(BIN)/basedpyright
 
-unit: $(READY)  ## the tests, with the README's and the docs' code
+unit: $(READY) servers  ## the tests, with the README's and the docs' code
 	$(BIN)/python -m pytest -n 2 tests examples
 	$(BIN)/python -m pytest docs README.md  # each page in one process: its blocks go on where those before have ended
 
-crash: $(READY)  ## 200 kills of each kind and 20,000 power cuts; REFOLD_SEED=… repeats a run
+servers:  ## install RabbitMQ for the tests, if it is missing; the other servers come as wheels
+	@test -x /usr/lib/rabbitmq/bin/rabbitmq-server || ./tests/install_rabbitmq.sh
+
+crash: $(READY) servers  ## 200 kills of each kind and 20,000 power cuts; REFOLD_SEED=… repeats a run
 	REFOLD_KILLS=200 REFOLD_IMAGES=20000 $(BIN)/python -m pytest -s tests/crash
 
 bench: $(READY)  ## measure against raw loops and peers, in one run; CASES="one-append load"

@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 from refold.bus.api import Bus
 from refold.errors import WiringError
 
-BROKERS = ("nats", "valkey")
+BROKERS = {"nats": "nats", "valkey": "valkey", "amqp": "rabbitmq", "amqps": "rabbitmq"}
+"""What an address may begin with, and what its client is installed with."""
 
 
 def check_bus_url(url: str) -> None:
@@ -14,13 +15,13 @@ def check_bus_url(url: str) -> None:
     scheme = urlsplit(url).scheme
     if scheme not in BROKERS:
         raise WiringError(
-            f"{scheme or url!r} is no broker: write 'nats://localhost:4222' or 'valkey://localhost:6379', "
-            "or give a bus, such as MemoryBus()"
+            f"{scheme or url!r} is no broker: write 'nats://localhost:4222', 'amqp://localhost:5672' for RabbitMQ, "
+            "'valkey://localhost:6379', or give a bus, such as MemoryBus()"
         )
     try:
         _import(scheme)
     except ModuleNotFoundError as error:
-        raise WiringError(f"this broker needs a client ({error}): pip install refold[{scheme}]") from None
+        raise WiringError(f"this broker needs a client ({error}): pip install refold[{BROKERS[scheme]}]") from None
 
 
 async def open_bus(url: str) -> Bus:
@@ -34,6 +35,10 @@ def _import(scheme: str) -> Callable[[str], Bus]:
         from refold.bus.nats import NatsBus
 
         return NatsBus
+    if scheme in ("amqp", "amqps"):
+        from refold.bus.rabbitmq import RabbitBus
+
+        return RabbitBus
     from refold.bus.valkey import ValkeyBus
 
     return ValkeyBus

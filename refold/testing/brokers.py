@@ -1,4 +1,4 @@
-"""Real brokers for tests and benchmarks, from wheels; each ends with the process that started it.
+"""Real brokers for tests and benchmarks, from wheels or from Debian; each ends with the process that started it.
 
 with NatsServer() as server:
     bus = await open_bus(server.url)
@@ -6,11 +6,13 @@ with NatsServer() as server:
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +30,7 @@ class Broker:
     """
 
     scheme: str
+    start_seconds = START_SECONDS
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="refold-broker-"))
@@ -44,6 +47,10 @@ class Broker:
         """Return what starts it."""
         raise NotImplementedError
 
+    def environment(self) -> dict[str, str]:
+        """Return what else it has to know."""
+        return {}
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -59,9 +66,16 @@ class Broker:
         """Start it, and wait until it listens."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own
-                self.command(), stdout=log, stderr=log, cwd=self.folder, preexec_fn=end_with_parent(os.getpid())
+                self.command(),
+                env=os.environ | self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                start_new_session=True,
+                preexec_fn=end_with_parent(os.getpid()),
             )
-        end = time.monotonic() + START_SECONDS
+        end = time.monotonic() + self.start_seconds
         while not self.is_ready():
             if time.monotonic() > end or self._process.poll() is not None:
                 raise RuntimeError(f"{self.scheme} did not start: {self._log.read_text()[-2_000:]}")
@@ -76,9 +90,10 @@ class Broker:
             return False
 
     def kill(self) -> None:
-        """End it at once, as `kill -9` does."""
+        """End it and its children at once, as `kill -9` does."""
         assert self._process is not None
-        self._process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
 
@@ -116,6 +131,69 @@ class ValkeyServer(Broker):
                 return connection.recv(100).startswith(b"+PONG")
         except OSError:
             return False
+
+
+class RabbitServer(Broker):
+    """RabbitMQ as Debian packages it, with a node, a port and a port mapper of its own, all of them on loopback."""
+
+    scheme = "amqp"
+    start_seconds = 60
+    programs = Path("/usr/lib/rabbitmq/bin")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._mapper: subprocess.Popen[bytes] | None = None
+        self._mapper_port, self._node_port = _free_port(), _free_port()
+        settings = {"listeners.tcp.1": f"127.0.0.1:{self.port}", "max_message_size": 1024 * 1024}
+        settings |= {"disk_free_limit.absolute": "1MB", "vm_memory_high_watermark.relative": 0.9}
+        config = "".join(f"{name} = {value}\n" for name, value in settings.items())
+        (self.folder / "rabbitmq.conf").write_text(config)
+        (self.folder / "plugins").write_text("[].")
+
+    def command(self) -> list[str]:
+        """Return what starts it."""
+        return [str(self.programs / "rabbitmq-server")]
+
+    def environment(self) -> dict[str, str]:
+        """Return what keeps it apart from others on this machine, also from the packaged one."""
+        return {
+            "HOME": str(self.folder),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(self._mapper_port),
+            "NOTIFY_SOCKET": str(self.folder / "nobody"),  # it then is one process, and not a shell that has one
+            "RABBITMQ_NODENAME": f"refold-{self.port}@localhost",
+            "RABBITMQ_DIST_PORT": str(self._node_port),
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
+            "RABBITMQ_FEATURE_FLAGS_FILE": str(self.folder / "features"),
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "plugins"),
+            "RABBITMQ_PID_FILE": str(self.folder / "pid"),
+            "RABBITMQ_LOG_BASE": str(self.folder),
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}",
+        }
+
+    def start(self) -> None:
+        """Start it, and wait until it listens."""
+        mapper = shutil.which("epmd")
+        if mapper is None or not (self.programs / "rabbitmq-server").exists():
+            raise RuntimeError("there is no RabbitMQ to test with: `make servers`, or apt-get install rabbitmq-server")
+        if self._mapper is None:
+            self._mapper = subprocess.Popen(  # noqa: S603 - our own
+                [mapper, "-address", "127.0.0.1", "-port", str(self._mapper_port)],
+                stdin=subprocess.DEVNULL,
+                preexec_fn=end_with_parent(os.getpid()),
+            )
+        super().start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if self._mapper is not None:
+            self._mapper.kill()
+            self._mapper.wait()
 
 
 def _program(name: str) -> str:

@@ -268,7 +268,8 @@ async def _all(receiver: Receiver, count: int, *, most: int = 500, done: int | N
     """Take until there are so many; say after `done` of them that they are."""
     found: list[Message] = []
     while len(found) < count:
-        more = await receiver.take(most, SOON)
+        upto = done if done is not None and len(found) < done else count
+        more = await receiver.take(min(most, upto - len(found)), SOON)
         assert more, f"only {len(found)} of {count} have come"
         found += more
         if len(found) == done:
