@@ -35,7 +35,7 @@ from msgspec import Struct
 from refold.bus.api import Message, checked
 from refold.errors import NotPublished, RefoldError, Unavailable
 
-CONNECT_SECONDS, ANSWER_SECONDS, HEARTBEAT_SECONDS = 2.0, 5.0, 10
+CONNECT_SECONDS, ANSWER_SECONDS, HEARTBEAT_SECONDS = 5.0, 10.0, 10
 MOST_UNCONFIRMED = 1000
 MOST_AHEAD = 1000
 """How many messages are sent to a receiver before it takes them."""
@@ -174,6 +174,7 @@ class RabbitReceiver:
         self._consumer = ""
         self._ended = False
         channel.closing.add_done_callback(self._end)
+        channel.on_consumer_cancel_callbacks.add(self._end)
 
     async def begin(self, *, known: bool) -> None:
         """Become the last receiver of the group, and consume what it has not done."""
@@ -300,7 +301,7 @@ class RabbitReceiver:
 
     def _check(self) -> None:
         if self._ended:
-            raise Unavailable("RabbitMQ is not available: the channel of this receiver was closed")
+            raise Unavailable("RabbitMQ is not available: it has ended this receiver")
 
 
 def _lost(connection: AbstractConnection) -> bool:
