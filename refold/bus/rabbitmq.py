@@ -329,5 +329,7 @@ def _told(error: BaseException) -> BaseException:
     if isinstance(error, DeliveryError):
         return Unavailable("RabbitMQ is not available: it could not keep a message")
     if isinstance(error, ChannelClosed):
-        return NotPublished(f"RabbitMQ refuses: {error}")
+        refused = any(part in str(error) for part in ("message size", "ACCESS_REFUSED"))
+        # What else it says of a queue, it says while it starts, too.
+        return NotPublished(f"RabbitMQ refuses: {error}") if refused else Unavailable(f"RabbitMQ says: {error}")
     return Unavailable(f"RabbitMQ is not available: {type(error).__name__}")

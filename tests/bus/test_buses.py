@@ -2,7 +2,8 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -13,11 +14,19 @@ import pytest
 from refold.bus.api import Bus, Message, Receiver
 from refold.bus.memory import MemoryBus
 from refold.bus.open import check_bus_url, open_bus
-from refold.errors import Unavailable, WiringError
+from refold.errors import NotPublished, Unavailable, WiringError
 from refold.testing import BusContract, NatsServer, RabbitServer, ValkeyServer
 
 SERVERS: dict[str, Any] = {"nats": NatsServer, "valkey": ValkeyServer, "amqp": RabbitServer}
 MEMORY: dict[Path, MemoryBus] = {}
+
+
+RESTARTER = ThreadPoolExecutor(1)
+"""A server ends with the thread that has started it: this one stays."""
+
+
+async def in_thread(function: Callable[[], None]) -> None:
+    await asyncio.get_running_loop().run_in_executor(RESTARTER, function)
 
 
 class Prefixed:
@@ -87,9 +96,9 @@ class Kept(OnServer):
         for _ in range(self.kills_of_publisher):
             await asyncio.sleep(0.3)
             assert not publishing.done()
-            await asyncio.to_thread(self.server.kill)
+            await in_thread(self.server.kill)
             await asyncio.sleep(0.05)
-            await asyncio.to_thread(self.server.start)
+            await in_thread(self.server.start)
         async with asyncio.timeout(60):
             await publishing
         received: list[Message] = []
@@ -111,8 +120,8 @@ class Kept(OnServer):
                 seen.update(message.id for message in taken)
                 if kill is not None and len(seen) > kill:
                     kill = next(kills, None)
-                    await asyncio.to_thread(self.server.kill)
-                    await asyncio.to_thread(self.server.start)
+                    await in_thread(self.server.kill)
+                    await in_thread(self.server.start)
         await bus.close()
         assert seen == {message.id for message in sent}
         for key in range(keys):  # what is repeated may come again, but nothing comes before what it follows
@@ -163,6 +172,17 @@ class TestValkeyBus(Kept):
 
 class TestRabbitBus(Kept):
     scheme = "amqp"
+
+    async def test_what_is_too_large_is_refused_and_what_comes_before_it_is_there(self) -> None:
+        bus = await open_bus(self.server.url)
+        sent = [Message("1", "k", b"x"), Message("2", "k", b"x" * 2_000_000), Message("3", "k", b"x")]
+        with pytest.raises(NotPublished, match="size"):
+            await bus.publish("large", sent)
+        receiver = await bus.receive("large", "group")
+        assert [each.id for each in await receiver.take(10, 1)] == ["1"]
+        await bus.publish("large", sent[2:])
+        assert [each.id for each in await receiver.take(10, 5)] == ["3"]
+        await bus.close()
 
     async def remove(self, bus: Any, topic: str) -> None:
         await bus._channel.queue_delete(f"refold.{topic}")
