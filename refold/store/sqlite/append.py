@@ -98,7 +98,7 @@ class Appends:
         for item in items:
             try:
                 results.append(self._append(connection, item, known, recorded_at, rows))
-            except (RefoldError, ValueError, TypeError, OverflowError) as error:  # or values that no row can hold
+            except RefoldError as error:
                 results.append(error)
         self._insert(connection, rows)
         return results
@@ -122,7 +122,7 @@ class Appends:
 
     def _append(
         self, connection: apsw.Connection, item: Append, known: dict[str, Known], recorded_at: int, rows: _Rows
-    ) -> Appended | None:
+    ) -> Appended | Exception | None:
         recent = self._recent
         batch_digest = b""
         if item.append_id is not None:
@@ -134,9 +134,12 @@ class Appends:
         for condition in item.conditions:
             self._check(connection, condition)
         if item.step is not None:
-            with connection:  # a savepoint: what fails leaves nothing behind
-                if not item.step(connection):
-                    return None
+            try:
+                with connection:  # a savepoint: what fails leaves nothing behind
+                    if not item.step(connection):
+                        return None
+            except (ValueError, TypeError, OverflowError) as error:  # values that no row can hold
+                return error
         first = recent.head + 1
         types, tag_ids = self._types, self._tags
         tags_before = len(rows.event_tags)
