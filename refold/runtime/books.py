@@ -201,16 +201,16 @@ class Received(Struct, frozen=True):
     number: int
     received_at: datetime
     source: str = ""
-    sequence: int = 0
-    """The position that its event has at its source; 0 if that is not said."""
+    made: int = 0
+    """When its id was made, in milliseconds since 1970; 0 if the id does not say."""
 
 
 class Forgotten(Struct, frozen=True):
-    """Up to where it is not known any more which messages of a source came in."""
+    """Up to when it is not known any more which messages of a source came in, by when their ids were made."""
 
     context: str
     source: str
-    sequence: int
+    made: int
 
 
 class Kept(Struct, frozen=True):

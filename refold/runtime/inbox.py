@@ -17,6 +17,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, cast
+from uuid import UUID
 
 import msgspec
 from msgspec import Struct
@@ -87,9 +88,7 @@ class Entrance:
         self._old: list[Received] = []
         """Those that are to be forgotten with the next write."""
         self._forgotten: dict[str, int] | None = None
-        """Up to which sequence each source was forgotten; None if that is to be looked up."""
-        self._since = 0
-        """How many came in since some were forgotten."""
+        """Up to when each source was forgotten; None if that is to be looked up."""
 
     def commands(self) -> Iterable[tuple[Callable[..., Any], type]]:
         """Return the commands that its functions are annotated to give."""
@@ -114,11 +113,10 @@ class Entrance:
             each = named[stored.position]
             if each.own_id not in known:
                 known.add(each.own_id)
-                is_old = 0 < each.position <= forgotten.get(each.source, 0)
+                is_old = 0 < each.made <= forgotten.get(each.source, 0)
                 jobs.append((stored.tags, partial(self._let_in, stored, each, parking, is_old=is_old)))
         await in_turn(jobs)
-        self._since += len(jobs)
-        if self._since >= FORGET_EACH:
+        if page and page.upto // FORGET_EACH > (page[0].position - 1) // FORGET_EACH:
             await self._forget_some(books, page)
         return len(jobs)
 
@@ -153,19 +151,18 @@ class Entrance:
     async def _what_is_forgotten(self, books: Books) -> dict[str, int]:
         if self._forgotten is None:
             rows: list[Forgotten] = await books.find(FORGOTTEN, {"context": self.topic})
-            self._forgotten = {row.source: row.sequence for row in rows}
+            self._forgotten = {row.source: row.made for row in rows}
         return self._forgotten
 
     async def _forget_some(self, books: Books, page: Page) -> None:
         """Choose the ids that are too old to be needed; they go with the next write."""
-        self._since = 0
         number, moment = page.upto - REMEMBERED, datetime.now(UTC) - timedelta(days=REMEMBERED_DAYS)
         where = {"context": self.topic, "number__le": number, "received_at__lt": moment}
         self._old = await books.find(RECEIVED, where, 2 * FORGET_EACH, order="number")
         forgotten = await self._what_is_forgotten(books)
         for each in self._old:
-            if each.sequence:
-                forgotten[each.source] = max(forgotten.get(each.source, 0), each.sequence)
+            if each.made:
+                forgotten[each.source] = max(forgotten.get(each.source, 0), each.made)
 
     async def _let_in(self, stored: StoredEvent, named: "_Named", parking: Parking, *, is_old: bool) -> None:
         if is_old:  # also behind others of its key: somebody is to say of each which it is
@@ -188,7 +185,7 @@ class Entrance:
 
     def _note(self, stored: StoredEvent, named: "_Named", message: Message | None) -> None:
         self._seen[named.own_id] = Received(
-            self.topic, named.own_id, stored.position, stored.recorded_at, named.source, named.position
+            self.topic, named.own_id, stored.position, stored.recorded_at, named.source, named.made
         )
         if message is not None:
             headers = dict(message.headers)
@@ -304,14 +301,17 @@ class _Named(Struct):
     id: str = ""
     source: str = ""
     type: str = ""
-    sequence: str = ""
     own_id: str = ""
     """Its source and id; of what has none, what its bytes are."""
 
     @property
-    def position(self) -> int:
-        """The position of its event at its source; 0 if that is not said."""
-        return int(self.sequence) if self.sequence.isdecimal() and len(self.sequence) < 19 else 0
+    def made(self) -> int:
+        """When its id was made, in milliseconds since 1970; 0 if it is no UUIDv7, which says it."""
+        try:
+            found = UUID(self.id.partition(".")[0])
+        except ValueError:
+            return 0
+        return found.int >> 80 if found.version == 7 else 0
 
 
 _named = msgspec.json.Decoder(_Named).decode
@@ -331,6 +331,7 @@ def _named_of(message: Message) -> _Named:
 
 def _too_old(named: _Named) -> RefoldError:
     return RefoldError(
-        f"{named.own_id} has sequence {named.sequence}, and of what {named.source} published so early it is not known "
-        "any more what came in. If it was held up until now, retry it; if it comes again, skip it"
+        f"{named.own_id} was made on {datetime.fromtimestamp(named.made / 1000, UTC):%Y-%m-%d}, and of what "
+        f"{named.source} published then it is not known any more what came in. If it was held up until now, retry it; "
+        "if it comes again, skip it"
     )

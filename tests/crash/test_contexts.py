@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from random import Random
 
@@ -60,7 +61,7 @@ class Scene:
         )
         self.killed = Counter[str]()
         self._random = random
-        self._workers: dict[str, subprocess.Popen[bytes]] = {}
+        self._workers: dict[str, list[subprocess.Popen[bytes]]] = {name: [] for name in CONTEXTS}
         self._file = folder / "settings.json"
         self._file.write_bytes(msgspec.json.encode(self.settings))
 
@@ -72,7 +73,7 @@ class Scene:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for worker in self._workers.values():
+        for worker in chain.from_iterable(self._workers.values()):
             worker.kill()
             worker.wait()
         self.broker.__exit__(None, None, None)
@@ -84,12 +85,13 @@ class Scene:
         elif victim == "database":
             self.database.start()
         else:
-            self._workers[victim] = subprocess.Popen(
+            worker = subprocess.Popen(
                 [sys.executable, "-m", "examples.contexts.worker", victim, self._file],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 preexec_fn=end_with_parent(os.getpid()),
             )
+            self._workers[victim].append(worker)
 
     def kill(self, victim: str) -> None:
         self.killed[victim] += 1
@@ -98,15 +100,19 @@ class Scene:
         elif victim == "database":
             self.database.kill()
         else:
-            worker = self._workers[victim]
+            worker = self._workers[victim].pop(0)
             assert worker.poll() is None, f"{victim} has ended by itself: {worker.returncode}"
             worker.kill()
             worker.wait()
 
     async def kill_some(self) -> None:
-        """Kill one or two at a random moment, and start them again a little later."""
+        """Kill one or two at a random moment, and start them again a little later, or start another one before."""
         await asyncio.sleep(self._random.uniform(0.2, 1.5))
         victims = self._random.sample(VICTIMS, self._random.choice((1, 1, 1, 2)))
+        if victims[0] in CONTEXTS and self._random.random() < 0.3:
+            await asyncio.to_thread(self.start, victims[0])
+            await asyncio.sleep(self._random.uniform(0, 1.5))
+            await asyncio.to_thread(self.kill, victims.pop(0))
         for victim in victims:
             await asyncio.to_thread(self.kill, victim)
         await asyncio.sleep(self._random.choice((0, 0.1, 0.5)))
