@@ -34,7 +34,7 @@ def wishes(count: int, seed: int) -> Iterator[Wish]:
     for number in range(count):
         item = Item(f"product-{random.randrange(PRODUCTS)}", 1, Decimal(random.randrange(5, 90)), Decimal(3))
         order = PlaceOrder(f"{seed}-{number:04}", f"customer-{random.randrange(50)}", (item,))
-        yield Wish(order, random.uniform(0, 1) if random.random() < 0.05 else None)
+        yield Wish(order, random.uniform(0, 2) if random.random() < 0.08 else None)
 
 
 async def fill(shop: App) -> None:

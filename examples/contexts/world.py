@@ -6,8 +6,8 @@ Now and then they fail, or are slow, before they have done what was asked or jus
 import asyncio
 import sqlite3
 from decimal import Decimal
+from hashlib import blake2b
 from random import Random
-from zlib import crc32
 
 from msgspec import Struct
 
@@ -90,7 +90,7 @@ class World:
 
 def answer_of(order_id: str, attempt: int) -> Answer:
     """Say whether a customer pays: most do, some at a later attempt, some never, and some at a bank, see `late`."""
-    match crc32(order_id.encode()) % 20:
+    match temper(order_id):
         case 0 | 1 | 2:
             return Answer.PAID if attempt == 2 else Answer.DECLINED
         case 3:
@@ -105,4 +105,9 @@ def answer_of(order_id: str, attempt: int) -> Answer:
 
 def pays_late(order_id: str) -> bool:
     """Tell whether the money comes from a bank after the reservation has ended."""
-    return crc32(order_id.encode()) % 20 == 8
+    return temper(order_id) == 8
+
+
+def temper(order_id: str) -> int:
+    """Return a number below 20, always the same one for an order."""
+    return blake2b(order_id.encode()).digest()[0] % 20

@@ -363,6 +363,24 @@ async def test_what_a_restored_database_lacks_is_published_again(tmp_path: Path)
             await orders.operations.republish(after=0, upto=1, reason=" ")
 
 
+async def test_what_a_restored_log_says_anew_comes_in(tmp_path: Path) -> None:
+    bus, path, backup = MemoryBus(), tmp_path / "shop.db", tmp_path / "backup.db"
+    async with billing("memory:", bus) as bills:
+        async with shop(f"sqlite:///{path}", bus) as orders:
+            await orders.record(OrderPlaced("a", Decimal(1)))
+            await orders.settle()
+        shutil.copy(path, backup)
+        async with shop(f"sqlite:///{path}", bus) as orders:
+            await orders.record(OrderPlaced("forgotten", Decimal(2)))
+            assert len(await came(bills, 2)) == 2
+        shutil.move(backup, path)
+        async with shop(f"sqlite:///{path}", bus) as orders:
+            await orders.record(OrderPlaced("b", Decimal(3)))
+            assert await orders.head() == 2, "at the position of what was forgotten"
+            found = await came(bills, 3)
+    assert [each.order_id for each in found] == ["a", "forgotten", "b"]  # type: ignore[attr-defined]
+
+
 async def until_written(app: App, number: int) -> None:
     """Wait until so many messages have come in, and that is written."""
     async with asyncio.timeout(10):
