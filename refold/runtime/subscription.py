@@ -22,6 +22,7 @@ from refold.errors import (
 from refold.model.query import Query
 from refold.model.record import StoredEvent
 from refold.runtime.books import REQUESTS, Books, Parked, Request
+from refold.runtime.ending import ended
 from refold.runtime.lease import Lease, LeaseLost
 from refold.runtime.owner import Owner
 from refold.runtime.parking import Parking, said
@@ -40,6 +41,8 @@ WRITE_SECONDS = 0.05
 """How long one write should take: it holds up those of others."""
 BATCH, LEAST_BATCH = 20_000, 200
 """How many rows one write may have."""
+STOP_SECONDS = 2.0
+"""After so long what is being stopped is told once more; what is being written should be written by then."""
 LARGE_PAGE, MORE_SECONDS = 200, 0.05
 """After a page of so many events behind which there are more, how long is waited for the next one."""
 
@@ -164,8 +167,7 @@ class Subscription:
     async def stop(self) -> None:
         """Stop, leaving what is under way for the next time, and give it up, so that others can go on at once."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await ended(self._task, STOP_SECONDS)
             self._task = None
         await self._release()
 
@@ -231,7 +233,8 @@ class Subscription:
             self._moved_to(row.position)
             return
         try:
-            await asyncio.wait_for(self._moved.wait(), POLL_SECONDS)
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._moved.wait()
         except TimeoutError:
             self._trouble = row.trouble if row else "it has not begun"
 
@@ -310,8 +313,7 @@ class Subscription:
                 await saving
             await self._save(batch.upto, batch.cost)
         finally:
-            coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
+            await ended(coming, STOP_SECONDS / 5)
             if saving is not None:  # what is being written is written, even if this is cancelled
                 await asyncio.gather(saving, return_exceptions=True)
             if isinstance(pages, AsyncGenerator):

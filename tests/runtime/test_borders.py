@@ -490,6 +490,52 @@ class Unsteady:
         await self._bus.close()
 
 
+class Deaf(MemoryBus):
+    """Does not hear that it should end the first time that it is told, as some clients."""
+
+    def __init__(self, *, publishing: bool) -> None:
+        super().__init__()
+        self._publishing = publishing
+        self.told = 0
+
+    async def publish(self, topic: str, messages: Sequence[Message]) -> None:
+        if self._publishing:
+            await self._wait()
+        await super().publish(topic, messages)
+
+    async def receive(self, topic: str, group: str) -> Any:
+        receiver = await super().receive(topic, group)
+
+        async def take(most: int, seconds: float) -> Sequence[Message]:
+            await self._wait()
+            return []
+
+        if not self._publishing:
+            vars(receiver).update(take=take)
+        return receiver
+
+    async def _wait(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.told += 1
+            if self.told > 1:
+                raise
+
+
+@pytest.mark.parametrize("publishing", [True, False])
+async def test_what_does_not_hear_that_it_should_end_is_told_again(
+    log: Log, publishing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscription, "STOP_SECONDS", 0.2)
+    bus = Deaf(publishing=publishing)
+    async with asyncio.timeout(10):
+        async with shop("memory:", bus) as orders, billing(log, bus):
+            await orders.record(OrderShipped("a"), OrderShipped("b"))
+            await asyncio.sleep(0.1)
+    assert bus.told, "it was waiting"
+
+
 @pytest.mark.parametrize("seed", range(5))
 async def test_an_unsteady_broker_changes_nothing(seed: int) -> None:
     bus = Unsteady(MemoryBus(), seed)

@@ -105,7 +105,8 @@ class Watch:
         """Look at the head: seldom while notifications come, often while they do not."""
         while True:
             try:
-                await asyncio.wait_for(self._deaf.wait(), LOOK_SECONDS)
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._deaf.wait()
                 await asyncio.sleep(DEAF_LOOK_SECONDS)
             except TimeoutError:
                 pass
