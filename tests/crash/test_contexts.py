@@ -87,12 +87,13 @@ class Scene:
         elif victim == "database":
             self.database.start()
         else:
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "examples.contexts.worker", victim, self._file],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                preexec_fn=end_with_parent(os.getpid()),
-            )
+            with self._told(victim).open("ab") as told:
+                worker = subprocess.Popen(
+                    [sys.executable, "-m", "examples.contexts.worker", victim, self._file],
+                    stdout=subprocess.DEVNULL,
+                    stderr=told,
+                    preexec_fn=end_with_parent(os.getpid()),
+                )
             self._workers[victim].append(worker)
 
     def kill(self, victim: str) -> None:
@@ -103,9 +104,12 @@ class Scene:
             self.database.kill()
         else:
             worker = self._workers[victim].pop(0)
-            assert worker.poll() is None, f"{victim} has ended by itself: {worker.returncode}"
+            assert worker.poll() is None, f"{victim} has ended by itself: {self._told(victim).read_text()[-3000:]}"
             worker.kill()
             worker.wait()
+
+    def _told(self, victim: str) -> Path:
+        return self._file.with_name(f"{victim}.log")
 
     async def kill_some(self) -> None:
         """Kill one or two at a random moment, and start them again a little later, or start another one before."""
