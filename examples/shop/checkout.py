@@ -10,7 +10,7 @@ from examples.shop.inventory import InventoryReleased, InventoryReserved, Reserv
 from examples.shop.orders import Order, OrderApproved, OrderCanceled, OrderId, OrderShipped, Status
 from examples.shop.payments import PaymentCaptured, Payments, PaymentType
 from examples.shop.refunds import RefundOrder, RefundRequested
-from refold import Cancel, Command, Event, Metadata, Rejected, State, cancel, later
+from refold import Cancel, Command, Event, Later, Metadata, Rejected, State, cancel, later
 
 PAY_WITHIN = timedelta(minutes=15)
 TRY_AGAIN = (timedelta(minutes=1), timedelta(minutes=4))
@@ -115,14 +115,15 @@ def dispatch_order(
 
 
 Paying: TypeAlias = InventoryReserved | PaymentDeclined | OrderApproved | OrderCanceled | InventoryReleased
+CheckoutCommand: TypeAlias = RequestPayment | CancelUnpaid | DispatchOrder | RefundOrder
 
 
 def checking_out(
     pay_within: timedelta = PAY_WITHIN, try_again: Sequence[timedelta] = TRY_AGAIN
-) -> Callable[[Paying], Iterable[Command]]:
+) -> Callable[[Paying], Iterable[CheckoutCommand | Later | Cancel]]:
     """Return the process, with the times that it gives."""
 
-    def check_out(event: Paying) -> Iterable[Command]:
+    def check_out(event: Paying) -> Iterable[CheckoutCommand | Later | Cancel]:
         match event:
             case InventoryReserved():
                 yield RequestPayment(event.order_id)

@@ -83,7 +83,9 @@ def mark_unavailable(cmd: MarkUnavailable, order: Order) -> Iterable[OrderFoundU
         yield OrderFoundUnavailable(cmd.order_id)
 
 
-def fulfil(event: OrderPlaced | InventoryRefused | OrderCanceled | OrderFoundUnavailable) -> Iterable[Command]:
+def fulfil(
+    event: OrderPlaced | InventoryRefused | OrderCanceled | OrderFoundUnavailable,
+) -> Iterable[ReserveInventory | MarkUnavailable | ReleaseInventory]:
     match event:
         case OrderPlaced() if event.lines:
             wanted = Counter[str]()

@@ -15,6 +15,7 @@ from refold.model.message import Command, Event, stored_name
 from refold.model.schema import Schema
 from refold.model.state import State, state_kind
 from refold.model.tag import tag_paths
+from refold.model.timer import Cancel, Later
 
 
 class TagRule(Struct, frozen=True, order=True):
@@ -85,11 +86,21 @@ class FollowerForm(Struct, frozen=True):
     """The names of the commands that it may give."""
 
 
+class Translation(Struct, frozen=True):
+    """What is published of which stored events."""
+
+    name: str
+    """The function; empty if they are published as they are."""
+    follows: tuple[str, ...]
+    emits: tuple[str, ...]
+
+
 class Published(Struct, frozen=True):
     """What leaves for other contexts."""
 
     topic: str
     events: tuple[EventForm, ...]
+    translations: tuple[Translation, ...] = ()
 
 
 class Taken(Struct, frozen=True):
@@ -172,8 +183,16 @@ def follower(
     """Describe what follows events."""
     of = handler.function if isinstance(handler, Handler) else handler
     emits = handler.emits or () if isinstance(handler, Handler) else ()
-    names = sorted(each.__name__ for each in emits if issubclass(each, Command))
+    names = sorted(each.__name__ for each in emits if issubclass(each, Command) and each not in (Later, Cancel))
     return FollowerForm(of.__name__, kind, source_of(of), doc_of(of), _event_ids(follows), tuple(names))
+
+
+def published(topic: str, public: Schema, as_they_are: Iterable[type[Event]], handlers: Iterable[Handler]) -> Published:
+    """Describe what is published, and of what."""
+    same = (Translation("", (id_of(kind),), (id_of(kind),)) for kind in as_they_are)
+    made = (Translation(each.name, _event_ids(each.messages), _event_ids(each.emits or ())) for each in handlers)
+    found = sorted([*same, *made], key=lambda each: (each.name, each.follows))
+    return Published(topic, event_forms(public), tuple(found))
 
 
 def taken(context: str, schema: Schema, handlers: Iterable[Handler]) -> Taken:

@@ -6,10 +6,10 @@ from typing import cast
 from refold.contract.describe import (
     Contract,
     FollowerForm,
-    Published,
     command_forms,
     event_forms,
     follower,
+    published,
     state_forms,
     taken,
 )
@@ -44,7 +44,7 @@ def contract_of(
         commands=command_forms(decisions),
         states=state_forms(states),
         followers=tuple(sorted(followers, key=lambda each: (each.kind, each.name))),
-        published=Published(outbox.context, event_forms(outbox.public)) if outbox else None,
+        published=published(outbox.context, outbox.public, outbox.as_they_are, outbox.translations) if outbox else None,
         taken=tuple(
             sorted(
                 (taken(each.topic, each.foreign, each.handlers) for each in entrances), key=lambda each: each.context

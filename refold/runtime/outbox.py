@@ -32,6 +32,7 @@ class Outbox:
         self._schema = schema
         self._as_they_are: set[type[Event]] = set()
         self._translations: dict[type[Event], Handler] = {}
+        handlers: list[Handler] = []
         for each in given:
             if isinstance(each, type):
                 schema.names([each])
@@ -45,6 +46,7 @@ class Outbox:
                         f"`def {handler.name}(event: OrderPlaced) -> PublicOrder`"
                     )
                 taken = handler.messages
+                handlers.append(handler)
                 self._translations |= dict.fromkeys(cast(Sequence[type[Event]], taken), handler)
             for kind in taken:
                 if kind in self._as_they_are and kind in self._translations:
@@ -53,6 +55,9 @@ class Outbox:
         self.published = tuple(dict.fromkeys([*self._as_they_are, *cast(list[type[Event]], kinds)]))
         """The classes of what is published: with their names and versions, the contract."""
         self.public = Schema(list(self.published), own=False)
+        self.as_they_are = tuple(self._as_they_are)
+        """The classes of what is published without being translated."""
+        self.translations = tuple(handlers)
         sources = [*self._as_they_are, *self._translations]
         self.query = Query((QueryItem(schema.names(sources)),))
         self._plain = {stored_name(kind) for kind in self._as_they_are}

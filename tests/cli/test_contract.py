@@ -98,3 +98,13 @@ def test_programs_are_told_all(shop: Path) -> None:
         ("field-renamed", "total", True),
         ("field-required", "weight", True),
     ]
+
+
+def test_a_contract_is_told_to_people(shop: Path) -> None:
+    shop.write_text(BEFORE)
+    output = refold("docs", "locked_shop:app", "--to", "site", "--base", "https://example.com/").output
+    assert output == "site/index.html is written, and 3 files beside it\n"
+    assert "OrderPlaced" in Path("site/index.html").read_text()
+    schema = json.loads(Path("site/schemas/stored/OrderPlaced.v1.schema.json").read_text())
+    assert schema["$id"] == "https://example.com/stored/OrderPlaced.v1.schema.json"
+    assert json.loads(Path("site/asyncapi.json").read_text())["asyncapi"] == "3.0.0"
