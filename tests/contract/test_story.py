@@ -3,20 +3,31 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from refold import App, Event, NewEvent
+from refold.contract.compare import compare
 from refold.contract.history import check_history
 from refold.model.record import Metadata, StoredEvent
 from refold.model.schema import encode_metadata
 from refold.testing import check_upcasters
 from tests.conftest import Log
-from tests.contract.story import golden, y2021, y2022, y2024, y2026
+from tests.contract.story import golden, naive, y2021, y2022, y2024, y2026
 
 ON_POSTGRES = True
+CAUGHT: dict[int, set[tuple[str, str]]] = {
+    2022: {
+        ("OrderAborted.v1", "event-removed"),
+        ("OrderPlaced.v1", "field-required"),
+        ("OrderPlaced.v1", "tag-moved"),
+    },
+    2024: {("OrderPlaced.v2", "field-required")},
+    2026: {("OrderCancelled.v1", "field-renamed")},
+}
 YEARS = {2021: y2021, 2022: y2022, 2024: y2024, 2026: y2026}
 
 EXPECTED: dict[int, dict[str, list[Any]]] = {
@@ -106,6 +117,25 @@ async def test_the_history_check_passes_at_every_step(tmp_path: Any) -> None:
         assert {each.name: each.keys for each in report.folded} == {
             name: len(rows) for name, rows in EXPECTED[year].items()
         }
+
+
+@pytest.mark.parametrize(("before", "year"), list(pairwise(YEARS)))
+def test_the_comparison_passes_each_step_and_catches_what_somebody_in_a_hurry_would_do(before: int, year: int) -> None:
+    locked = YEARS[before].app("memory:").contract()
+    right = compare(locked, YEARS[year].app("memory:").contract())
+    assert [each for each in right if each.fails("backward")] == []
+    found = {(each.about, each.rule) for each in compare(locked, naive.app(year).contract()) if each.fails("backward")}
+    assert found == CAUGHT[year]
+
+
+async def test_the_history_check_catches_what_somebody_in_a_hurry_would_do(tmp_path: Any) -> None:
+    url = f"sqlite:///{tmp_path}/log.db"
+    for before, year in pairwise(YEARS):
+        async with YEARS[before].app(url) as app:
+            await record(app, before)
+        report = await check_history(naive.app(year).program, url)
+        assert report.failed
+        assert all(each.todo for each in report.failures)
 
 
 @pytest.mark.parametrize("year", YEARS)
