@@ -117,7 +117,7 @@ class App:
         self._snapshot_every = snapshot_every
         self._clock = clock
         self._follows = True
-        check(self._projections, self._processes, self._entrances, self._decisions, self.schema)
+        check(self._projections, self._processes, self._entrances, self._decisions, self.schema, self._rows)
         check_rows(self._rows, self._projections, self._processes)
         self._exit = AsyncExitStack()
         self._running: Running | None = None

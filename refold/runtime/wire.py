@@ -99,11 +99,13 @@ def check(
     entrances: Sequence[Entrance],
     decisions: Mapping[type[Command], Handler],
     schema: Schema,
+    rows: Sequence[RowState],
 ) -> None:
     """Refuse names that come twice, commands of processes that nothing decides, and states that miss old events."""
+    by_row = {each.kind.cls for each in rows}  # which are not found by tags
     for handler in [*decisions.values(), *(process.handler for process in processes)]:
         for parameter in handler.parameters:
-            if not isinstance(parameter, str):
+            if not isinstance(parameter, str) and parameter.kind.cls not in by_row:
                 schema.check_found(parameter.kind)
     names: set[str] = set()
     for command in decisions:

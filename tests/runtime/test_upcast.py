@@ -319,6 +319,7 @@ async def test_a_state_that_would_miss_old_events_is_refused_but_as_a_view(log: 
     for options in ({"decisions": [count]}, {"decisions": [count], "processes": [look]}):
         with pytest.raises(WiringError, match="Holdings is found by the tag 'owner', but OpenedV0 version 1"):
             App(log, **new, **options)
+    App("sqlite:///log.db", **new, decisions=[count], rows=[Holdings])  # a row is found by its key, not by tags
     for parts in (1, 3):
         async with App(log, **new, projections=[kept(Holdings, parts=parts, version=parts)]) as now:
             await now.settle()
