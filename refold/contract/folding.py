@@ -9,7 +9,7 @@ from typing import Any
 from refold.contract.found import Folded, Found, Keeps, Program
 from refold.errors import UnreadableEvent
 from refold.model.message import Event
-from refold.model.record import Metadata, StoredEvent
+from refold.model.record import StoredEvent
 from refold.model.schema import Schema, decode_metadata
 from refold.model.state import State, StateKind, keys_by_event, state_kind
 from refold.store.api import Page, Store
@@ -17,7 +17,6 @@ from refold.store.sqlite.database import Database
 from refold.view.sqlite import SqliteViews
 from refold.view.table import table_of
 
-NO_METADATA = Metadata()
 _NEW = object()
 
 
@@ -99,18 +98,20 @@ class _States:
 
     def fold(self, event: Event, stored: StoredEvent) -> None:
         """Fold an event into the states that it is about."""
-        kind, wanted = self.kind, self._wanted
+        kind, wanted, states = self.kind, self._wanted, self.states
         for key in self._keys[type(event)](event):
             if wanted is not None and not wanted(kind.keys[0].tag.text(key[0]) if key else ""):
                 continue
-            state = self.states.get(key, _NEW)
+            state = states.get(key, _NEW)
             if state is None:
                 continue
             try:
                 if state is _NEW:
                     state = kind.initial(*key)
-                metadata = decode_metadata(stored) if kind.wants_metadata else NO_METADATA
-                self.states[key] = kind.step(state, event, metadata)
+                new = None if kind.wants_metadata else state.evolve(event)
+                if type(new) is not kind.cls:  # here for the metadata, or to be told what is wrong
+                    new = kind.step(state, event, decode_metadata(stored))
+                states[key] = new
             except Exception as error:
                 self._fail(key, event, stored, error)
             else:

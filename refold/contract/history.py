@@ -7,7 +7,7 @@ beginning, and nothing is written or locked, so that it may be in use.
 It goes in two passes, each shared among worker processes. The first reads ranges of positions: it decodes and upcasts,
 counts by type and version, and learns about how many keys there are of each tag. The second folds. A state cannot be
 folded by ranges, so workers share the keys by their hashes: each reads the log, and decodes and folds what is about
-its keys. There are as many shares as keep one below about 250,000 states; that bounds the memory of each worker,
+its keys. There are as many shares as keep one below about 400,000 states; that bounds the memory of each worker,
 however long the log is. A single worker folds while it decodes, as long as the states are no more than that. Where
 only some keys are asked for, a sample is taken evenly by hash, and each key read by itself.
 """
@@ -33,7 +33,8 @@ from refold.store.open import open_store
 
 RANGE = 100_000
 """How many positions are read at a time, at most."""
-STATES_IN_A_SHARE = 250_000
+STATES_IN_A_SHARE = 400_000
+"""About so many are in the memory of a worker."""
 KEYS_AT_A_TIME = 50
 
 Move = Callable[[int, int, str], None]

@@ -68,8 +68,6 @@ class Folding:
         self._part = part
         self._parts = parts
         self._prefix = f"{self._kind.keys[0].tag.name}:" if self._kind.keys else ""
-        self._skims = parts > 1 and schema.missed(kind) is None
-        """Whether the tags of what is stored tell which part it falls to."""
         plain = not (self._history or self._kind.wants_metadata or table.times)
         self._plans = _plans(self._kind, self._schema) if plain else None
         self.forget()
@@ -99,9 +97,9 @@ class Folding:
         pairs: list[tuple[Key, Any, int]] = []
         left: list[StoredEvent] = []
         rest = len(page)
-        skims, shared = self._skims, self._parts > 1
+        shared = self._parts > 1
         for index, stored in enumerate(page):
-            if skims and self._is_anothers(stored):
+            if shared and self._is_anothers(stored):
                 continue
             plan = plans.get(stored.type)
             as_it_is = plan is not None and plan.version == stored.version
@@ -117,7 +115,7 @@ class Folding:
             if plan is None or type(value) is not plan.type:
                 rest = index
                 break
-            if shared and not (skims and as_it_is) and not self._is_mine(f"{self._prefix}{value}"):
+            if shared and not self._is_mine(f"{self._prefix}{value}"):
                 continue
             if held and value in held:
                 left.append(stored)
@@ -192,7 +190,7 @@ class Folding:
         decode, keys_of = self._schema.decode, self._keys
         steps: list[tuple[StoredEvent, Sequence[Event], Sequence[Key]]] = []
         for stored in page:
-            if self._skims and self._is_anothers(stored):
+            if self._parts > 1 and self._is_anothers(stored):
                 continue
             try:
                 events = decode(stored)
