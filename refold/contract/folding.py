@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from refold.contract.found import Folded, Found, Keeps, Program
 from refold.errors import UnreadableEvent
@@ -102,13 +102,13 @@ class _States:
         for key in self._keys[type(event)](event):
             if wanted is not None and not wanted(kind.keys[0].tag.text(key[0]) if key else ""):
                 continue
-            state = states.get(key, _NEW)
+            state: Any = states.get(key, _NEW)
             if state is None:
                 continue
             try:
                 if state is _NEW:
-                    state = kind.initial(*key)
-                new = None if kind.wants_metadata else state.evolve(event)
+                    state = cast(Any, kind.initial(*key))
+                new: Any = None if kind.wants_metadata else state.evolve(event)
                 if type(new) is not kind.cls:  # here for the metadata, or to be told what is wrong
                     new = kind.step(state, event, decode_metadata(stored))
                 states[key] = new

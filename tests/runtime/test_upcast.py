@@ -1,5 +1,6 @@
 """A log of old events reads as if it had been written in new ones: to states, views, processes, and other contexts."""
 
+import asyncio
 import random
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from typing import Any, Self
 
 import pytest
 
-from refold import App, Command, Event, Metadata, Projection, Row, Rows, Singleton, State, WiringError, kept
+from refold import App, Command, Event, Inbox, Metadata, Projection, Row, Rows, Singleton, State, WiringError, kept
 from refold.bus.memory import MemoryBus
 from refold.model.query import Query
 from refold.runtime.envelope import unpacked
@@ -340,3 +341,39 @@ def test_scripts_see_the_same(tmp_path: Path) -> None:
     with SyncApp(f"sqlite:///{tmp_path}/log.db", events=[Withdrawn, Deposited], upcasters=UPCASTERS) as now:
         assert now.load(Balance("a")).amount == -5
         assert [each.event for each in now.events(Deposited)] == [Deposited("b", Decimal(5), "EUR")]
+
+
+# What comes in from another context is upcast by when it happened there.
+
+
+class TheirPaid(Event):
+    account: str
+    cents: int
+
+
+class Paying(Event):
+    account: str
+    amount: Decimal
+    currency: str
+
+
+def their_money(old: TheirPaid, metadata: Metadata) -> Paying:
+    return Paying(old.account, Decimal(old.cents) / 100, "EUR" if metadata.occurred_at.year >= 2002 else "DEM")
+
+
+def keep(event: Paying) -> Deposited:
+    return Deposited(event.account, event.amount, event.currency)
+
+
+async def test_an_inbox_upcasts_by_when_it_happened_elsewhere() -> None:
+    bus = MemoryBus()
+    async with App("memory:", events=TheirPaid, name="them", bus=bus, outbox=[TheirPaid]) as them:
+        for year in (1999, 2024):
+            await them.record(TheirPaid("a", 100), occurred_at=NOON.replace(year=year))
+        await them.settle()
+    inbox = [Inbox("them", [keep], upcasters=[their_money])]
+    async with App("memory:", events=Deposited, name="us", bus=bus, inbox=inbox) as us:
+        while await us.head() < 2:
+            await asyncio.sleep(0.01)
+        found = [each.event.currency async for each in us.events(Deposited)]
+    assert found == ["DEM", "EUR"]
