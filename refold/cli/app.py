@@ -11,7 +11,7 @@ import click
 
 from refold.app import App
 from refold.cli.moment import MOMENT, MOMENT_OR_POSITION
-from refold.errors import WiringError
+from refold.errors import InvalidQuery, WiringError
 from refold.model.state import State, state_kind
 
 STORE = click.option("--store", envvar="REFOLD_STORE", metavar="URL", help="Address of the log, if APP is a function.")
@@ -47,7 +47,10 @@ def state(
     """
     found = loaded(app, store)
     cls = _state_class(found, app, name)
-    initial = state_kind(cls).parsed(key)
+    try:
+        initial = state_kind(cls).parsed(key)
+    except InvalidQuery as error:
+        raise click.UsageError(str(error)) from None
 
     async def work() -> State:
         async with found.passive() as running:

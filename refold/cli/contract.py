@@ -91,7 +91,7 @@ def check(
     With --against every event that a log holds is decoded and upcast, and every state and view of APP folded. Nothing
     is written, nothing of APP runs, and the log may be in use. Exits with 1 if anything fails, saying where.
 
-    
+    \b
       refold contract check shop.main:app --against postgresql://db.example/shop --workers 4
       refold contract check shop.main:app --against sqlite:///shop.db --sample 1000 --keys 200
     """

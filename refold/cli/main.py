@@ -12,6 +12,7 @@ from refold.cli.docs import docs
 from refold.cli.log import log
 from refold.cli.move import carry_command, export_command, import_command, transform_command
 from refold.cli.parked import parked
+from refold.cli.process import effect, process
 from refold.cli.projection import projection
 from refold.cli.query import query
 from refold.cli.rows import rows
@@ -54,6 +55,7 @@ def main() -> None:
       refold run shop.main:app
       refold serve shop.main:app
       refold projection list shop.main:app
+      refold process list shop.main:app --stuck
       refold parked list shop.main:app
       refold rows check shop.main:app Account
       refold contract check shop.main:app
@@ -75,8 +77,20 @@ main.add_command(run)
 main.add_command(serve)
 main.add_command(key)
 main.add_command(projection)
+main.add_command(process)
+main.add_command(effect)
 main.add_command(parked)
 main.add_command(rows)
 main.add_command(query)
 main.add_command(contract)
 contract.add_command(docs)
+
+
+def _lay_out(command: click.Command) -> None:
+    """Have examples stand as they are written: click knows them by a backspace, which no source should hold."""
+    command.help = (command.help or "").replace("\\b\n", "\b\n")
+    for each in command.commands.values() if isinstance(command, click.Group) else ():
+        _lay_out(each)
+
+
+_lay_out(main)

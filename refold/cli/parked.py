@@ -17,8 +17,10 @@ from refold.runtime.books import Parked, Skipped
 from refold.runtime.operate import Operations
 from refold.runtime.running import named
 
+INBOX = "inbox."
+"""What the subscriptions of inboxes are called; their positions count messages."""
 RUN = click.option("--run", "active", is_flag=True, help="Run the app for this, if nothing else runs it.")
-NAME = click.option("--projection", "name", help="Of this projection or process only.")
+NAME = click.option("--of", "name", metavar="NAME", help="Of this projection, process, effect, outbox or inbox only.")
 
 
 @click.group()
@@ -58,32 +60,46 @@ def list_command(app: str, name: str | None, skipped: bool, store: str | None, a
 @STORE
 @JSON
 def show(app: str, position: int, name: str | None, store: str | None, as_json: bool) -> None:
-    """Show a parked event whole: its data, the state before it, the traceback, and what waits behind it."""
+    """Show what is parked at a position, whole: the event, or the message that came in, byte for byte; the state
+    before it, the traceback, and what waits behind it.
+    """  # noqa: D205
     running = loaded(app, store)
 
-    async def work(operations: Operations) -> tuple[list[Parked], dict[str, Any]]:
-        from refold.cli.show import as_object
-
+    async def work(operations: Operations) -> list[tuple[Parked, dict[str, Any]]]:
         found = [each for each in await operations.parked(name) if each.position == position]
-        async for stored in operations.events(after=position - 1, upto=position):
-            return found, as_object(stored)
-        raise InvalidQuery(f"the log has no event at position {position}")
+        return [(each, await _content(operations, each)) for each in found]
 
-    found, event = operate(running, work)
+    found = operate(running, work)
     if not found:
         raise InvalidQuery(f"nothing is parked at position {position}")
     if as_json:
-        click.echo(msgspec.json.encode({"event": event, "parked": found}).decode())
+        rows = [{**msgspec.to_builtins(each), "content": content} for each, content in found]
+        click.echo(msgspec.json.encode({"parked": rows}).decode())
         return
     from refold.cli.show import cleaned, print_object
 
-    print_object(event, as_json=False, title=f"position {position}")
-    for each in found:
-        fields = {"projection": each.subscription, "key": each.key, "error": each.error, "attempts": each.attempts}
+    for each, content in found:
+        print_object(content, as_json=False, title=f"position {position}")
+        fields = {"by": each.subscription, "key": " ".join(each.keys), "error": each.error, "attempts": each.attempts}
         fields |= {"tried again": each.retry_at, "state before": each.state}
         print_object(fields, as_json=False, title=f"parked by {named(each.subscription)}")
         for line in each.traceback.splitlines():
             click.echo(cleaned(line))
+
+
+async def _content(operations: Operations, parked: Parked) -> dict[str, Any]:
+    """Return what is parked, for people and programs: a timer, a message from another context, or an event."""
+    from refold.cli.show import as_object, inlined
+
+    if parked.timer:
+        return {"timer": parked.timer, "command": parked.type, "position": parked.position}
+    if parked.subscription.startswith(INBOX):
+        message = await operations.message(parked)
+        body = {"id": message.id, "key": message.key, "headers": message.headers, "body": inlined(message.body)}
+        return {**body, "bytes": len(message.body)}
+    async for stored in operations.events(after=parked.position - 1, upto=parked.position):
+        return as_object(stored)
+    raise InvalidQuery(f"the log has no event at position {parked.position}")
 
 
 @parked.command()
@@ -160,7 +176,7 @@ def _parked(rows: Sequence[Parked]) -> Any:
 
     failed = [each for each in rows if each.error]
     table = Table(title=f"{len(failed):,} failed, {len(rows) - len(failed):,} wait behind them", title_justify="left")
-    for name in ("projection", "position", "type", "key", "behind", "since", "attempts", "error"):
+    for name in ("parked by", "position", "type", "key", "behind", "since", "attempts", "error"):
         table.add_column(name, justify="right" if name in ("position", "behind", "attempts") else "left")
     for each in failed:
         behind = sum(
@@ -172,7 +188,7 @@ def _parked(rows: Sequence[Parked]) -> Any:
             Text(cleaned(each.type)),
             Text(cleaned(" ".join(each.keys))),
             str(behind),
-            _ago(each.parked_at),
+            ago(each.parked_at),
             str(each.attempts),
             Text(cleaned(each.error), style="red"),
         )
@@ -186,7 +202,7 @@ def _skipped(rows: Sequence[Skipped]) -> Any:
     from refold.cli.show import cleaned
 
     table = Table(title=f"{len(rows):,} skipped", title_justify="left")
-    for name in ("projection", "position", "type", "when", "by", "reason"):
+    for name in ("skipped by", "position", "type", "when", "by", "reason"):
         table.add_column(name)
     for each in rows:
         texts = (each.type, f"{each.skipped_at:%Y-%m-%d %H:%M:%S}", each.actor, each.reason)
@@ -194,7 +210,8 @@ def _skipped(rows: Sequence[Skipped]) -> Any:
     return table
 
 
-def _ago(moment: datetime) -> str:
+def ago(moment: datetime) -> str:
+    """Say for how long something is past."""
     seconds = (datetime.now(UTC) - moment).total_seconds()
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:

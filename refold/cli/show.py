@@ -16,6 +16,8 @@ from rich.text import Text
 from refold.model.record import StoredEvent
 
 _encode = msgspec.json.Encoder().encode
+LONGEST = 10_000
+"""How many characters of a value are shown to people; programs get all of it."""
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 """Unicode categories that move the cursor, change direction or do not show; data may hold them, a terminal not."""
 
@@ -134,7 +136,8 @@ def print_object(value: dict[str, Any], *, as_json: bool, title: str) -> None:
     table.add_column("value")
     for name, each in value.items():
         text = each if isinstance(each, str) else _encode(each).decode()
-        table.add_row(Text(cleaned(name)), Text(cleaned(text)))
+        more = f"… ({len(text):,} characters)" if len(text) > LONGEST else ""
+        table.add_row(Text(cleaned(name)), Text(f"{cleaned(text[:LONGEST])}{more}"))
     print_table(table)
 
 
@@ -146,8 +149,8 @@ def as_object(event: StoredEvent) -> dict[str, Any]:
         "type": event.type,
         "version": event.version,
         "tags": event.tags,
-        "data": _inlined(event.data),
-        "metadata": _inlined(event.metadata or b"{}"),
+        "data": inlined(event.data),
+        "metadata": inlined(event.metadata or b"{}"),
     }
 
 
@@ -196,7 +199,8 @@ def _data(event: StoredEvent) -> str:
         return f"({len(event.data):,} bytes)"
 
 
-def _inlined(data: bytes) -> Any:
+def inlined(data: bytes) -> Any:
+    """Return bytes that stand in JSON as they are, or else as base64."""
     try:
         msgspec.json.decode(data, type=msgspec.Raw)
     except (msgspec.MsgspecError, RecursionError):

@@ -55,7 +55,7 @@ def test_check_finds_what_is_wired_wrongly(refold: Refold) -> None:
         (("check", "shop:nothing"), "no 'nothing'"),
         (("check", "shop:not_an_app"), "not an App"),
         (("state", "shop:app", "Invoice", "1"), "it has Order"),
-        (("state", "shop:app", "Order"), "takes a key of 1: ORDER_ID"),
+        (("state", "shop:app", "Order"), "the key of Order is order_id; 0 values were given"),
     ],
 )
 def test_a_wrong_name_is_told(refold: Refold, arguments: tuple[str, ...], says: str) -> None:

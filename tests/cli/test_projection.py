@@ -109,7 +109,7 @@ def doubled_clicks() -> type[Clicks]:
 def test_what_is_parked_is_shown_tried_again_and_skipped(refold: Call, url: str) -> None:
     listed = refold("parked", "list", APP)
     assert listed.stdout.splitlines()[1].split("\t")[1:5] == ["8", "Failing", "page:b", "1"]
-    shown = refold("parked", "show", APP, "8", "--projection", "Clicks")
+    shown = refold("parked", "show", APP, "8", "--of", "Clicks")
     assert "raise ValueError" in shown.stdout
     assert '"clicks":4' in shown.stdout
     nobody = refold("parked", "retry", APP, "8")
@@ -137,7 +137,7 @@ def test_what_is_parked_is_shown_tried_again_and_skipped(refold: Call, url: str)
         (("projection", "switch", APP, "Clicks"), "there is no such version", 1),
         (("projection", "rollback", APP, "Clicks", "--yes"), "no earlier version", 1),
         (("parked", "show", APP, "1"), "nothing is parked at position 1", 1),
-        (("parked", "show", APP, "99"), "the log has no event at position 99", 1),
+        (("parked", "show", APP, "99"), "nothing is parked at position 99", 1),
         (("parked", "retry", APP), "name positions, or say --all", 2),
         (("parked", "retry", APP, "1", "--run"), "nothing has failed at position 1", 1),
         (("parked", "skip", APP, "8"), "--reason", 2),
