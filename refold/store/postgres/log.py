@@ -121,15 +121,10 @@ class PostgresStore:
         retry = Retry(patience, address)
         while True:
             try:
-                connection = await connect(address)
+                on_disk = await _prepared(address, create=create)
                 break
             except DRIVER as error:
                 await retry.after(error)
-        try:
-            await prepare(connection, address, create=create)
-            on_disk: bool = await connection.fetchval(DURABILITY)
-        finally:
-            await closed(connection)
         durable = address.durable and on_disk
         if not durable:
             why = "with durability=relaxed" if on_disk else "on a server that runs with fsync or full_page_writes off"
@@ -315,6 +310,17 @@ class PostgresStore:
             await self._reads.run(lambda connection: connection.execute(FORGET_IDS, *bound))
         except Exception:
             logger.exception("%s: cannot forget old append ids", self.address)
+
+
+async def _prepared(address: Address, *, create: bool) -> bool:
+    """See that the log is there and up to date; return whether the server keeps through a crash what it confirms."""
+    connection = await connect(address)
+    try:
+        await prepare(connection, address, create=create)
+        on_disk: bool = await connection.fetchval(DURABILITY)
+    finally:
+        await closed(connection)
+    return on_disk
 
 
 async def _connect_to_write(address: Address, path: str | None = None) -> Connection:

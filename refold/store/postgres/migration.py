@@ -7,7 +7,7 @@ import asyncpg
 from refold.errors import NotAStore, StoreError, StoreReadOnly, StoreTooNew
 from refold.store.postgres.address import Address, quoted, read_address
 from refold.store.postgres.connections import Connection, closed, connect
-from refold.store.postgres.failure import DRIVER, translated
+from refold.store.postgres.failure import DRIVER, is_passing, translated
 
 _HERE = Path(__file__).parent
 MIGRATIONS: tuple[str, ...] = ((_HERE / "schema.sql").read_text() + (_HERE / "append.sql").read_text(),)
@@ -37,6 +37,8 @@ async def migrate(url: str) -> int:
         raise translated(error, address) from error
     try:
         return await prepare(connection, address)
+    except DRIVER as error:
+        raise translated(error, address) from error
     finally:
         await closed(connection)
 
@@ -57,6 +59,8 @@ async def prepare(connection: Connection, address: Address, *, create: bool = Tr
     except asyncpg.InsufficientPrivilegeError as error:
         raise _denied(address, str(error)) from error
     except asyncpg.PostgresError as error:
+        if is_passing(error):
+            raise
         raise translated(error, address) from error
     return len(MIGRATIONS)
 

@@ -11,7 +11,9 @@ from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -21,7 +23,7 @@ from refold.model.query import AppendCondition, Query
 from refold.model.record import NewEvent
 from refold.store.api import Appended
 from refold.store.open import open_store
-from refold.store.postgres import PostgresStore
+from refold.store.postgres import PostgresStore, log
 from refold.testing.crash import Ack, audit
 from refold.testing.postgres import PostgresServer
 
@@ -36,6 +38,28 @@ def durable() -> Iterator[PostgresServer]:
     """A server that keeps what it says, to be killed."""
     with PostgresServer(durable=True) as started:
         yield started
+
+
+@pytest.mark.parametrize("always", [False, True])
+async def test_a_session_that_ends_while_the_log_is_opened_is_no_error_of_the_driver(
+    postgres: PostgresServer, always: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.url("opening")
+    await (await PostgresStore.open(url)).close()
+    cuts = repeat("SELECT pg_terminate_backend(pg_backend_pid())", *([] if always else [1]))
+
+    async def prepare(connection: Any, *arguments: Any, **options: Any) -> int:
+        if cut := next(cuts, None):
+            await connection.execute(cut)
+        return await really(connection, *arguments, **options)
+
+    really = log.prepare
+    monkeypatch.setattr(log, "prepare", prepare)
+    if always:
+        with pytest.raises(StoreError):
+            await PostgresStore.open(url, patience=timedelta(seconds=0.2))
+    else:
+        await (await PostgresStore.open(url)).close()
 
 
 class Load:
