@@ -131,6 +131,8 @@ async def test_an_export_that_did_not_end_goes_on(tmp_path: Path, form: FormName
     await store.append(numbered(1))  # it still ends where it was to end
     with pytest.raises(StoreError, match="another export was begun"):
         await export(store, tmp_path / "log", form=form, per_file=701)
+    with pytest.raises(StoreError, match="another export was begun"):
+        await export(await log_of([numbered(3_000)]), tmp_path / "log", form=form, per_file=700)
     began: list[int] = []
     await export(store, tmp_path / "log", form=form, per_file=700, moved=lambda done, end: began.append(done))
     assert began[0] > 1_400

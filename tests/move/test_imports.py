@@ -98,6 +98,26 @@ async def test_positions_are_the_same_in_an_empty_log_and_the_map_says_where_the
     assert [*read_positions(tmp_path / "map.csv")] == [(n, n + 2) for n in range(1, 21)]
 
 
+async def test_what_looks_like_the_beginning_of_a_batch_is_not_taken_for_it(tmp_path: Path) -> None:
+    """Metadata that is not Refold's does not say when an event was first recorded, so two logs may hold equal ones."""
+    first, second = NewEvent("A", metadata=b"\xff"), NewEvent("B", metadata=b"\xff")
+    await export(await log_of([[first, second]]), tmp_path / "log")
+    target = MemoryStore()
+    await target.append([first, NewEvent("C"), first])
+    await import_(tmp_path / "log", target)
+    assert [event.type for event in await events_of(target)] == ["A", "C", "A", "A", "B"]
+
+
+async def test_what_was_imported_a_moment_ago_is_passed_over_without_a_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = MemoryStore()
+    await export(await log_of([numbered(20)]), tmp_path / "log")
+    await import_(tmp_path / "log", target)
+    monkeypatch.setattr(target, "read", None)
+    assert (await import_(tmp_path / "log", target)).there == 20
+
+
 async def test_a_log_does_not_take_in_itself(tmp_path: Path) -> None:
     store = await log_of([numbered(20)])
     await export(store, tmp_path / "log")

@@ -133,13 +133,14 @@ async def test_what_others_append_meanwhile_is_noticed(monkeypatch: pytest.Monke
         await transform(source, target, function)
 
 
-async def test_a_function_that_is_not_pure_fails_the_verification() -> None:
+@pytest.mark.parametrize("drops", [True, False])
+async def test_a_function_that_is_not_pure_fails_the_verification(drops: bool) -> None:
     source, calls = await log_of([numbered(30)]), 0
 
     def moody(event: StoredEvent) -> StoredEvent | None:
         nonlocal calls
         calls += 1
-        return None if calls == 50 else event
+        return event if calls != 50 else None if drops else replace(event, data=b"7")
 
     with pytest.raises(StoreError, match="holds something else"):
         await transform(source, MemoryStore(), moody)
