@@ -31,14 +31,16 @@ class Receiver(Protocol):
     async def take(self, most: int, seconds: float) -> Sequence[Message]:
         """Return the next messages: wait so long for the first, and for no others; empty if none came.
 
-        Raises `Unavailable` if the broker is away; then this receiver is of no use any more.
+        Raises `Unavailable` if the broker is away, or another receiver has taken over; then this receiver is of no use
+        any more. Whoever stops waiting loses nothing: what had come is returned next time, or that raises, too.
         """
         ...
 
     async def done(self) -> None:
         """Say that all that was taken is finished, so that the group does not receive it again.
 
-        Raises `Unavailable` if the broker does not confirm it; then it may come again.
+        Raises `Unavailable` if the broker does not confirm it, or another receiver has taken over; then it may come
+        again.
         """
         ...
 

@@ -19,7 +19,9 @@ class MemoryBus:
 
     async def receive(self, topic: str, group: str) -> "MemoryReceiver":
         """Begin after what the group has finished."""
-        return MemoryReceiver(self._topic(topic), checked(group, "group"))
+        receiver = MemoryReceiver(self._topic(topic), checked(group, "group"))
+        self._topic(topic).receivers[group] = receiver
+        return receiver
 
     async def close(self) -> None:
         """Stay: others of the process may use it."""
@@ -34,6 +36,8 @@ class Topic:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.finished: dict[str, int] = {}
+        self.receivers: dict[str, MemoryReceiver] = {}
+        """The last of each group."""
         self.more = asyncio.Event()
 
     def add(self, messages: Sequence[Message]) -> None:
@@ -54,8 +58,7 @@ class MemoryReceiver:
 
     async def take(self, most: int, seconds: float) -> Sequence[Message]:
         """Return the next messages."""
-        if self._closed:
-            raise Unavailable("the receiver is closed")
+        self._check()
         try:
             async with asyncio.timeout(seconds):
                 while self._next == len(self._topic.messages):
@@ -68,8 +71,15 @@ class MemoryReceiver:
 
     async def done(self) -> None:
         """Remember how far the group has come."""
+        self._check()
         self._topic.finished[self._group] = self._next
 
     async def close(self) -> None:
         """End."""
         self._closed = True
+
+    def _check(self) -> None:
+        if self._closed:
+            raise Unavailable("the receiver is closed")
+        if self._topic.receivers.get(self._group) is not self:
+            raise Unavailable("another receiver has taken over")

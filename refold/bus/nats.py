@@ -4,6 +4,9 @@ A batch is published atomically (the headers `Nats-Batch-*`, NATS 2.12 and later
 without what comes before it. A group is a consumer that acknowledges in order. Whoever begins to receive makes a new
 one, from where the last one was acknowledged, and removes that: what was delivered and not acknowledged comes again
 at once, in order, and an earlier receiver has nothing left to receive from.
+
+A server that is killed loses nothing; but NATS waits for the disk only every two minutes: set `sync_interval: always`
+if power loss matters, and for several servers make the streams `refold-TOPIC` with their replicas before they are used.
 """
 
 import asyncio
@@ -11,12 +14,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote, unquote
 
 import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.errors import NoRespondersError
+from nats.errors import MaxPayloadError, NoRespondersError
 from nats.js.errors import Error as JetStreamError
 
 from refold.bus.api import Message, checked
@@ -27,8 +31,11 @@ MOST_IN_BATCH = 1000
 CONNECT_SECONDS, ANSWER_SECONDS = 2.0, 5.0
 MOST_PENDING = 64 * 1024 * 1024
 """Bytes that may wait for the network."""
+PLAIN = "".join(map(chr, range(ord("!"), 127))).replace("%", "")
 NOT_FOUND = (10014, 10059)
 """The server's codes for a consumer and a stream that do not exist."""
+LEFT_UNFINISHED = (10176, 10210, 10211)
+"""Its codes for a batch that it has forgotten, and for too many that are not finished: it takes them another time."""
 
 
 class NatsBus:
@@ -135,9 +142,9 @@ class NatsBus:
         try:
             for number, message in enumerate(messages, 1):
                 headers = {
-                    **message.headers,
-                    "Refold-Id": message.id,
-                    "Refold-Key": message.key,
+                    **{name: _quoted(value) for name, value in message.headers.items()},
+                    "Refold-Id": _quoted(message.id),
+                    "Refold-Key": _quoted(message.key),
                     "Nats-Batch-Id": batch,
                     "Nats-Batch-Sequence": str(number),
                 }
@@ -146,7 +153,9 @@ class NatsBus:
                 else:
                     headers["Nats-Batch-Commit"] = "1"
                     answer = await client.request(subject, message.body, timeout=ANSWER_SECONDS, headers=headers)
-                    _confirmed(answer, len(messages))
+                    confirmed(answer, len(messages))
+        except MaxPayloadError:
+            raise NotPublished("NATS refuses a message: it is larger than max_payload") from None
         except NoRespondersError:
             self._topics.discard(topic)
             raise _away(f"nobody takes messages for {subject}; was its stream removed?") from None
@@ -199,10 +208,19 @@ class NatsReceiver:
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"
         self._breaks = bus.breaks
         self._last: Msg | None = None
+        self._ended = ""
 
     async def take(self, most: int, seconds: float) -> Sequence[Message]:
         """Pull messages."""
         self._check()
+        try:
+            return await self._take(most, seconds)
+        except asyncio.CancelledError:
+            # What is on its way now is given to nobody, and would be acknowledged with what comes after it.
+            self._ended = "its last call was cancelled"
+            raise
+
+    async def _take(self, most: int, seconds: float) -> Sequence[Message]:
         inbox = self._client.new_inbox()
         found: list[Message] = []
         try:
@@ -246,9 +264,11 @@ class NatsReceiver:
 
     async def close(self) -> None:
         """Leave the consumer to be replaced."""
-        self._last = None
+        self._last, self._ended = None, "it is closed"
 
     def _check(self) -> None:
+        if self._ended:
+            raise _away(f"this receiver is of no use any more: {self._ended}")
         if self._bus.breaks != self._breaks:
             raise _away("the connection was lost, and what was on its way with it")
 
@@ -257,10 +277,11 @@ class _Missing(Exception):
     """There is no such stream or consumer."""
 
 
-def _confirmed(answer: Msg, count: int) -> None:
+def confirmed(answer: Msg, count: int) -> None:
+    """Raise unless the server has stored a batch of so many."""
     found: dict[str, Any] = msgspec.json.decode(answer.data)
     if error := found.get("error"):
-        if error.get("code") == 503:
+        if error.get("code") == 503 or error.get("err_code") in LEFT_UNFINISHED:
             raise _away(error.get("description"))
         raise NotPublished(f"NATS refuses the messages: {error.get('description')}")
     if count > 1 and found.get("count") != count:
@@ -268,11 +289,16 @@ def _confirmed(answer: Msg, count: int) -> None:
 
 
 def _message(found: Msg) -> Message:
-    headers = dict(found.headers or {})
+    headers = {name: unquote(value) for name, value in (found.headers or {}).items()}
     message_id, key = headers.pop("Refold-Id", ""), headers.pop("Refold-Key", "")
     for name in ("Nats-Batch-Id", "Nats-Batch-Sequence", "Nats-Batch-Commit"):
         headers.pop(name, None)
     return Message(message_id, key, found.data, headers)
+
+
+def _quoted(value: str) -> str:
+    """Return it without what would end a header, or be taken off its ends."""
+    return quote(value, safe=PLAIN)
 
 
 def _stream(topic: str) -> str:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from refold.bus.api import Bus
 from refold.errors import WiringError
 
-BROKERS = {"nats": "nats", "valkey": "valkey", "amqp": "rabbitmq", "amqps": "rabbitmq"}
+BROKERS = {"nats": "nats", "valkey": "valkey", "amqp": "rabbitmq", "amqps": "rabbitmq", "kafka": "kafka"}
 """What an address may begin with, and what its client is installed with."""
 
 
@@ -16,7 +16,7 @@ def check_bus_url(url: str) -> None:
     if scheme not in BROKERS:
         raise WiringError(
             f"{scheme or url!r} is no broker: write 'nats://localhost:4222', 'amqp://localhost:5672' for RabbitMQ, "
-            "'valkey://localhost:6379', or give a bus, such as MemoryBus()"
+            "'kafka://localhost:9092', 'valkey://localhost:6379', or give a bus, such as MemoryBus()"
         )
     try:
         _import(scheme)
@@ -39,6 +39,10 @@ def _import(scheme: str) -> Callable[[str], Bus]:
         from refold.bus.rabbitmq import RabbitBus
 
         return RabbitBus
+    if scheme == "kafka":
+        from refold.bus.kafka import KafkaBus
+
+        return KafkaBus
     from refold.bus.valkey import ValkeyBus
 
     return ValkeyBus

@@ -1,11 +1,14 @@
 """Valkey, or Redis: a stream for each topic, and a consumer group for each group.
 
-A batch is added in one transaction, so that of a key nothing is stored without what comes before it. Whoever begins
-to receive first claims what earlier receivers were given and have not finished.
+A batch is added in one transaction, so that of a key nothing is stored without what comes before it. A group has one
+consumer, its last receiver, and what is "delivered" to it is what is done: so the lag that the server shows of the
+group is what it has not finished. Messages are read from there on without being marked as pending, as what is pending
+to one consumer would be missing between what another one is given.
 
 Valkey keeps what it is configured to keep: set `appendonly yes`, and `appendfsync always` if power loss matters.
 """
 
+import asyncio
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,8 +24,29 @@ from refold.bus.api import Message, checked
 from refold.errors import NotPublished, Unavailable
 
 ANSWER_SECONDS = 5.0
-CLAIMED = 1000
 Entry: TypeAlias = tuple[bytes, dict[bytes, bytes]]
+
+TAKE_OVER = """
+redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
+for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer[2])
+end
+redis.call('XGROUP', 'CREATECONSUMER', KEYS[1], ARGV[1], ARGV[2])
+for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+    local said = {}
+    for i = 1, #group, 2 do said[group[i]] = group[i + 1] end
+    if said['name'] == ARGV[1] then return said['last-delivered-id'] end
+end
+"""
+"""Make the group if there is none, let it have one consumer only, and tell how far it has come."""
+
+FINISH = """
+for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+    if consumer[2] == ARGV[2] then return redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], ARGV[3]) end
+end
+return redis.error_reply('REPLACED another one has taken over')
+"""
+"""Say how far the group has come, if this consumer still is its only one."""
 
 
 class ValkeyBus:
@@ -35,9 +59,9 @@ class ValkeyBus:
 
     async def publish(self, topic: str, messages: Sequence[Message]) -> None:
         """Add messages in one transaction."""
+        stream = _stream(topic)
         if not messages:
             return
-        stream = _stream(topic)
         pipeline = self._client.pipeline(transaction=True)
         for message in messages:
             fields = {"id": message.id, "key": message.key, "body": message.body}
@@ -45,19 +69,10 @@ class ValkeyBus:
         await _told(pipeline.execute())
 
     async def receive(self, topic: str, group: str) -> "ValkeyReceiver":
-        """Take over what the group has not finished."""
-        stream = _stream(topic)
-        with suppress(NotPublished):  # there is such a group
-            await _told(self._client.xgroup_create(stream, checked(group, "group"), id="0", mkstream=True))
-        name = uuid.uuid4().hex
-        claimed: list[Entry] = []
-        start: Any = "0"
-        while True:
-            answer = await _told(self._client.xautoclaim(stream, group, name, 0, start_id=start, count=CLAIMED))
-            start, found = answer[0], cast(list[Entry], answer[1])
-            claimed += found
-            if start in (b"0-0", "0-0"):
-                return ValkeyReceiver(self._client, stream, group, name, claimed)
+        """Become the only consumer of the group."""
+        stream, name = _stream(topic), uuid.uuid4().hex
+        reached = await _told(self._client.eval(TAKE_OVER, 1, stream, checked(group, "group"), name))
+        return ValkeyReceiver(self._client, stream, group, name, reached)
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -66,38 +81,41 @@ class ValkeyBus:
 
 
 class ValkeyReceiver:
-    """A consumer of a group."""
+    """The only consumer of a group."""
 
-    def __init__(self, client: Any, stream: str, group: str, name: str, claimed: list[Entry]) -> None:
+    def __init__(self, client: Any, stream: str, group: str, name: str, reached: bytes) -> None:
         self._client = client
         self._stream = stream
         self._group = group
         self._name = name
-        self._claimed = claimed
-        self._taken: list[bytes] = []
+        self._reached = self._done = reached
+        self._ended = False
 
     async def take(self, most: int, seconds: float) -> Sequence[Message]:
-        """Return what was claimed first, then what is new."""
-        if self._claimed:
-            found, self._claimed = self._claimed[:most], self._claimed[most:]
-        else:
-            read = self._client.xreadgroup(
-                self._group, self._name, {self._stream: ">"}, count=most, block=max(int(seconds * 1000), 1)
-            )
-            answer: Any = await _told(read)
-            found = cast(list[Entry], answer[0][1]) if answer else []
-        self._taken += [entry for entry, _ in found]
+        """Read on."""
+        self._check()
+        read = self._client.xread({self._stream: self._reached}, count=most, block=max(int(seconds * 1000), 1))
+        answer: Any = await _told(read, seconds)
+        found = cast(list[Entry], answer[0][1]) if answer else []
+        if found:
+            self._reached = found[-1][0]
         return [_message(fields) for _, fields in found]
 
     async def done(self) -> None:
-        """Acknowledge what was taken."""
-        if self._taken:
-            await _told(self._client.xack(self._stream, self._group, *self._taken))
-            self._taken = []
+        """Let the group have come to what was taken last, unless another one has taken over."""
+        self._check()
+        if self._reached != self._done:
+            reached = self._reached
+            await _told(self._client.eval(FINISH, 1, self._stream, self._group, self._name, reached))
+            self._done = reached
 
     async def close(self) -> None:
         """Leave what is not finished to the next."""
-        self._claimed, self._taken = [], []
+        self._ended = True
+
+    def _check(self) -> None:
+        if self._ended:
+            raise Unavailable("Valkey is not available: this receiver is closed")
 
 
 def _message(fields: dict[bytes, bytes]) -> Message:
@@ -109,14 +127,18 @@ def _stream(topic: str) -> str:
     return f"refold:{checked(topic, 'topic')}"
 
 
-async def _told(asked: Any) -> Any:
-    """Wait for an answer; turn the client's errors into ours."""
+AWAY = ("LOADING", "NOGROUP", "UNBLOCKED", "MASTERDOWN", "READONLY", "TRYAGAIN", "REPLACED", "BUSY")
+
+
+async def _told(asked: Any, seconds: float = 0.0) -> Any:
+    """Wait for an answer, so much longer than usual; turn the client's errors into ours."""
     try:
-        return await asked
-    except (ValkeyConnectionError, ValkeyTimeout, OSError) as error:
+        async with asyncio.timeout(ANSWER_SECONDS + seconds):
+            return await asked
+    except (ValkeyConnectionError, ValkeyTimeout, OSError, TimeoutError) as error:
         raise Unavailable(f"Valkey is not available: {type(error).__name__}") from None
     except ResponseError as error:
-        if str(error).startswith(("LOADING", "NOGROUP", "UNBLOCKED", "MASTERDOWN", "READONLY", "TRYAGAIN")):
+        if str(error).startswith(AWAY) or "no such key" in str(error):
             raise Unavailable(f"Valkey is not available: {error}") from None
         raise NotPublished(f"Valkey refuses: {error}") from None
     except ValkeyError as error:

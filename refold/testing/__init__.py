@@ -5,7 +5,7 @@ import pytest
 # Before they are imported, so that a failing rule of an installed package shows its values too.
 pytest.register_assert_rewrite("refold.testing.bus_contract", "refold.testing.store", "refold.testing.view_contract")
 
-from refold.testing.brokers import NatsServer, RabbitServer, ValkeyServer  # noqa: E402
+from refold.testing.brokers import KafkaServer, NatsServer, RabbitServer, ValkeyServer  # noqa: E402
 from refold.testing.bus_contract import BusContract  # noqa: E402
 from refold.testing.clock import Clock  # noqa: E402
 from refold.testing.given import given  # noqa: E402
@@ -19,6 +19,7 @@ __all__ = [
     "BusContract",
     "Clock",
     "Failpoint",
+    "KafkaServer",
     "NatsServer",
     "RabbitServer",
     "StoreContract",

@@ -5,6 +5,7 @@ with NatsServer() as server:
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -42,6 +43,12 @@ class Broker:
     def url(self) -> str:
         """Its address."""
         return f"{self.scheme}://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
 
     def command(self) -> list[str]:
         """Return what starts it."""
@@ -131,6 +138,35 @@ class ValkeyServer(Broker):
                 return connection.recv(100).startswith(b"+PONG")
         except OSError:
             return False
+
+
+class KafkaServer(Broker):
+    """The mock cluster that librdkafka has for its own tests; it forgets everything when it is killed.
+
+    It makes topics of 4 partitions when they are asked for, has no administration, no authorization and no retention,
+    keeps only the newest 5 MB or so of a partition, and answers at once that which real brokers have to agree on.
+    """
+
+    scheme = "kafka"
+    program = """
+import time
+from confluent_kafka import Producer
+cluster = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "mock"})
+while True:
+    cluster.poll(1)
+"""
+
+    def command(self) -> list[str]:
+        """Return what starts it."""
+        return [sys.executable, "-c", self.program]
+
+    def is_ready(self) -> bool:
+        """Tell whether it has said what port it has."""
+        said = re.search(r"replaced with 127\.0\.0\.1:(\d+)", self._log.read_text())
+        if said is None:
+            return False
+        self.port = int(said.group(1))
+        return super().is_ready()
 
 
 class RabbitServer(Broker):

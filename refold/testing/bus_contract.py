@@ -14,7 +14,7 @@ the subclass; no plugin is needed.
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -45,10 +45,12 @@ class BusContract(ABC):
                 Message("2", "", b"", {}),
                 Message("é" * 50, "kunde:ä", b'{"a":1}\n\n', {"a": "x: y"}),
                 Message("4", "k", b"x" * 500_000, {}),
+                Message(" 5\r\nRefold-Id: 6\t%41 ", " a\n: b ", b"", {"lines": "1\r\n2\n", "blank": " "}),
             ]
             bus = await open_()
             await bus.publish("topic", sent)
-            assert await _all(await bus.receive("topic", "group"), 4) == sent
+            received = await _all(await bus.receive("topic", "group"), len(sent))
+            assert sorted(received, key=_id) == sorted(sent, key=_id)
 
         self._run(rule, tmp_path)
 
@@ -72,6 +74,7 @@ class BusContract(ABC):
             first = await bus.receive("topic", "first")
             await bus.publish("topic", sent)
             assert len(await _all(first, 20)) == 20
+            await first.done()
             assert len(await _all(await bus.receive("topic", "second"), 20)) == 20
 
         self._run(rule, tmp_path)
@@ -164,6 +167,7 @@ class BusContract(ABC):
             parts: list[Sequence[Message]] = []
             while sum(map(len, parts)) < 25:
                 parts.append(await receiver.take(10, SOON))
+                assert parts[-1], "not all have come"
             assert max(map(len, parts)) <= 10
             _in_order([message for part in parts for message in part], sent)
 
@@ -201,18 +205,41 @@ class BusContract(ABC):
         self._run(rule, tmp_path)
 
     def test_b12_who_stops_waiting_loses_nothing(self, tmp_path: Path) -> None:
-        """What comes afterwards is received by the next receiver."""
+        """What had come by then is received later: by the same receiver, unless it says that it is of no use."""
 
         async def rule(open_: Open) -> None:
-            bus = await open_()
+            bus, sent = await open_(), _messages(120)
             receiver = await bus.receive("topic", "group")
-            waiting = asyncio.create_task(receiver.take(10, SOON))
-            await asyncio.sleep(0.05)
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
-            await receiver.close()
-            await bus.publish("topic", _messages(3))
-            assert len(await _all(await bus.receive("topic", "group"), 3)) == 3
+            received: list[Message] = []
+
+            async def stop(receiver: Receiver, seconds: float) -> None:
+                waiting = asyncio.create_task(receiver.take(10, SOON))
+                await asyncio.sleep(seconds)
+                waiting.cancel()
+                given = await asyncio.gather(waiting, return_exceptions=True)
+                received.extend([] if isinstance(given[0], BaseException) else given[0])
+
+            await stop(receiver, 0.05)
+            for start in range(0, 120, 10):
+                publishing = asyncio.create_task(bus.publish("topic", sent[start : start + 10]))
+                try:
+                    await stop(receiver, start / 20_000)
+                    await publishing
+                    received += await receiver.take(5, 0.05)
+                    await receiver.done()
+                except Unavailable:
+                    await publishing
+                    receiver = await bus.receive("topic", "group")
+            while len(received) < 120:
+                try:
+                    more = await receiver.take(500, SOON)
+                except Unavailable:
+                    receiver = await bus.receive("topic", "group")
+                else:
+                    assert more, f"only {len(received)} of 120 have come"
+                    received += more
+            seen = list(dict.fromkeys(message.id for message in received))
+            assert seen == [message.id for message in sent]
 
         self._run(rule, tmp_path)
 
@@ -229,22 +256,78 @@ class BusContract(ABC):
 
         self._run(rule, tmp_path)
 
-    def test_b14_the_end_is_not_nothing(self, tmp_path: Path) -> None:
-        """To take from a receiver that is replaced or closed raises, or gives nothing that the other does not get."""
+    def test_b14_the_last_one_is_given_everything(self, tmp_path: Path) -> None:
+        """Whatever is taken from one that it has replaced, which may also raise."""
 
         async def rule(open_: Open) -> None:
             bus, sent = await open_(), _messages(10)
             first = await bus.receive("topic", "group")
             second = await bus.receive("topic", "group")
             await bus.publish("topic", sent)
-            try:
-                stolen = await first.take(5, 0.2)
-            except Unavailable:
-                stolen = []
+            with suppress(Unavailable):
+                await first.take(5, 0.2)
             await first.close()
-            if stolen:
-                second = await bus.receive("topic", "group")
             _in_order(await _all(second, 10), sent)
+
+        self._run(rule, tmp_path)
+
+    def test_b15_one_that_was_replaced_does_not_move_the_group(self, tmp_path: Path) -> None:
+        """Neither back, nor on, by saying late that it is done, or by being closed."""
+
+        async def rule(open_: Open) -> None:
+            bus, sent = await open_(), _messages(20)
+            await bus.publish("topic", sent)
+            first = await bus.receive("topic", "group")
+            assert await _all(first, 5)
+            second = await (await open_()).receive("topic", "group")
+            _in_order(await _all(second, 10, done=10), sent[:10])
+            with suppress(Unavailable):
+                await first.done()
+            await first.close()
+            third = await bus.receive("topic", "group")
+            _in_order(await _all(third, 10), sent[10:])
+
+        self._run(rule, tmp_path)
+
+    def test_b16_a_group_keeps_its_place_while_nobody_does_anything(self, tmp_path: Path) -> None:
+        """Over several receivers, one after the other, and one that is done with nothing."""
+
+        async def rule(open_: Open) -> None:
+            bus, sent = await open_(), _messages(20)
+            await bus.publish("topic", sent)
+            receiver = await bus.receive("topic", "group")
+            await _all(receiver, 10, done=10)
+            for number in range(3):
+                receiver = await bus.receive("topic", "group")
+                if number == 1:
+                    await receiver.done()
+            _in_order(await _all(receiver, 10), sent[10:])
+
+        self._run(rule, tmp_path)
+
+    def test_b17_it_is_done_with_what_was_taken(self, tmp_path: Path) -> None:
+        """And not with what it could have been given."""
+
+        async def rule(open_: Open) -> None:
+            bus, sent = await open_(), _messages(30)
+            await bus.publish("topic", sent)
+            receiver = await bus.receive("topic", "group")
+            taken = await _all(receiver, 3, most=3)
+            await receiver.done()
+            _in_order([*taken, *await _all(await bus.receive("topic", "group"), 27)], sent)
+
+        self._run(rule, tmp_path)
+
+    def test_b18_who_is_closed_gives_nothing(self, tmp_path: Path) -> None:
+        """It raises."""
+
+        async def rule(open_: Open) -> None:
+            bus = await open_()
+            await bus.publish("topic", _messages(3))
+            receiver = await bus.receive("topic", "group")
+            await receiver.close()
+            with pytest.raises(Unavailable):
+                await receiver.take(10, 0)
 
         self._run(rule, tmp_path)
 
@@ -275,6 +358,10 @@ async def _all(receiver: Receiver, count: int, *, most: int = 500, done: int | N
         if len(found) == done:
             await receiver.done()
     return found
+
+
+def _id(message: Message) -> str:
+    return message.id
 
 
 def _in_order(received: Sequence[Message], sent: Sequence[Message]) -> None:
