@@ -8,7 +8,7 @@ import click
 import refold
 from refold.cli.app import check, state
 from refold.cli.contract import contract
-from refold.cli.docs import docs
+from refold.cli.docs import docs, stubs
 from refold.cli.log import log
 from refold.cli.move import carry_command, export_command, import_command, transform_command
 from refold.cli.parked import parked
@@ -84,6 +84,7 @@ main.add_command(rows)
 main.add_command(query)
 main.add_command(contract)
 contract.add_command(docs)
+contract.add_command(stubs)
 
 
 def _lay_out(command: click.Command) -> None:

@@ -108,3 +108,17 @@ def test_a_contract_is_told_to_people(shop: Path) -> None:
     schema = json.loads(Path("site/schemas/stored/OrderPlaced.v1.schema.json").read_text())
     assert schema["$id"] == "https://example.com/stored/OrderPlaced.v1.schema.json"
     assert json.loads(Path("site/asyncapi.json").read_text())["asyncapi"] == "3.0.0"
+
+
+def test_stubs_are_written_for_those_who_follow(shop: Path) -> None:
+    shop.write_text(BEFORE)
+    nothing = refold("stubs", "locked_shop:app", "--python", "shop_events.py", code=2)
+    assert "locked_shop:app publishes nothing: give its App an `outbox`" in nothing.output
+    published = "name='shop', events=OrderPlaced, outbox=[OrderPlaced], bus=MemoryBus()"
+    told = BEFORE.replace("events=OrderPlaced", published)
+    shop.write_text(f"from refold.bus.memory import MemoryBus\n{told}")
+    assert "--python FILE, --typescript FILE, or both" in refold("stubs", "locked_shop:app", code=2).output
+    done = refold("stubs", "locked_shop:app", "--python", "shop_events.py", "--typescript", "shop.ts")
+    assert done.output == "shop_events.py is written, with 1 event\nshop.ts is written, with 1 event\n"
+    assert "class OrderPlaced:" in Path("shop_events.py").read_text()
+    assert "export interface OrderPlaced" in Path("shop.ts").read_text()

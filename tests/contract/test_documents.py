@@ -51,7 +51,7 @@ def test_no_name_leads_out_of_the_folder() -> None:
     assert all(mark not in "".join(hostile) for mark in "<>\"'& ")
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(data=st.data())
 def test_whatever_is_stored_is_valid(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(PUBLISHED))
