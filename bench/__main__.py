@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from bench import analytics, appends, growth, history, projections, reads, runtime, upcasting
+from bench import analytics, appends, growth, history, processes, projections, reads, runtime, upcasting
 from bench.measure import Options, console, machine, missed
 
 CASES: dict[str, Callable[[Options], Any]] = {
@@ -20,6 +20,7 @@ CASES: dict[str, Callable[[Options], Any]] = {
         *reads.CASES,
         *runtime.CASES,
         *projections.CASES,
+        *processes.CASES,
         *analytics.CASES,
         *upcasting.CASES,
         *history.CASES,

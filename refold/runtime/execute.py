@@ -99,14 +99,13 @@ class Executor:
         metadata = context.metadata()
         if context.id is None:
             return await self._decide(decision, command, metadata, None)
-        if done := await self._store.appended(context.id):
-            return done.last
+        # That it came before is seen when it is appended again; nobody looks beforehand, since most come once.
         try:
             return await self._decide(decision, command, metadata, context.id)
         except StoreError:
             raise
         except Exception:
-            # The same command may have come through on another way while this one was decided.
+            # What it did when it came first may be why it is refused now.
             if done := await self._store.appended(context.id):
                 return done.last
             raise
@@ -184,7 +183,7 @@ class Executor:
                 loaded[identity] = hot
         trusting = bool(loaded)
         position: int | None = None
-        if unknown or not asked:
+        if unknown:
             found, position = await self._loader.current(unknown)
             loaded |= found
         reader = _GuardedReader(self._loader, self._rows, position)
@@ -202,6 +201,8 @@ class Executor:
             if trusting:
                 return await self._attempt(decision, command, metadata, append_id, trusting=False)
             await self._check_at_once(seen, loaded, reader)
+            if append_id is not None and (done := await self._store.appended(append_id)):
+                return done.last
             return await self._store.head() if reader.position is None else reader.position
         # What was both asked for and read is guarded from where it was first seen.
         guarding = reader.loaded | {each: loaded[each] for guarded, _, each in asked if guarded and each in loaded}
