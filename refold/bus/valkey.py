@@ -54,7 +54,9 @@ class ValkeyBus:
 
     def __init__(self, url: str) -> None:
         self._client: Any = Valkey.from_url(  # pyright: ignore[reportUnknownMemberType]
-            url.replace("valkey://", "redis://", 1), socket_connect_timeout=ANSWER_SECONDS
+            url.replace("valkey://", "redis://", 1),
+            socket_connect_timeout=ANSWER_SECONDS,
+            socket_timeout=None,  # how long an answer may take depends on the question
         )
 
     async def publish(self, topic: str, messages: Sequence[Message]) -> None:
