@@ -77,6 +77,7 @@ class OrderPlaced(Event):
     how: Literal["web", "phone", 3] = "web"
     where: Point | None = None
     weight: float | None = None
+    score: int | float = 0
     gift: bool = False
     seal: bytes = b""
     labels: frozenset[str] = frozenset()

@@ -14,7 +14,7 @@ from examples.shop.main import make_selling
 from refold import App, Event
 from refold.contract.asyncapi import asyncapi, cloud_event
 from refold.contract.describe import Contract, event_forms
-from refold.contract.documents import example, schema_document, schema_documents
+from refold.contract.documents import example, file_part, schema_document, schema_documents
 from refold.model.schema import Schema
 from refold.testing.strategies import events_of
 from tests.contract.node import packages
@@ -49,6 +49,7 @@ def test_no_name_leads_out_of_the_folder() -> None:
     hostile = [path for path, file in schema_documents(CONTRACT) if file["title"] == "Hostile"]
     assert [str(PurePosixPath(path).parent) for path in hostile] == ["stored", "published"]
     assert all(mark not in "".join(hostile) for mark in "<>\"'& ")
+    assert [file_part(name) for name in ("..", ".", "a/../b", "a.b")] == ["%2E%2E", "%2E", "a%2F..%2Fb", "a.b"]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
@@ -133,6 +134,17 @@ def test_messages_are_what_asyncapi_says(data: st.DataObject) -> None:
         if Draft7Validator({**message["payload"], "components": document["components"]}).is_valid(payload)
     ]
     assert [document["components"]["messages"][name]["name"] for name in fitting] == [form.id]
+
+
+def test_asyncapi_says_places_of_an_array_as_draft_7_does() -> None:
+    document = asyncapi(CONTRACT)
+    assert b"prefixItems" not in msgspec.json.encode(document)
+    [form] = event_forms(Schema([PUBLISHED[0]], own=False))
+    schema = {**document["components"]["schemas"]["shop.OrderPlaced.v2"], "components": document["components"]}
+    right = example(form.schema)
+    Draft7Validator(schema).validate(right)
+    assert not Draft7Validator(schema).is_valid({**right, "pair": ["one", 2]})
+    assert not Draft7Validator(schema).is_valid({**right, "where": ["one"]})
 
 
 def test_its_version_tells_that_something_changed() -> None:

@@ -48,6 +48,18 @@ def test_boxes_are_apart_and_lines_lead_from_one_to_the_other(
     assert len(set(ends)) == len(ends)
 
 
+def test_lines_leave_a_box_in_the_order_in_which_they_arrive() -> None:
+    for make in (make_selling, make_app):
+        graph = graph_of(make("memory:").contract())
+        rows = [[node.id for node in graph.nodes if node.column == at] for at in range(len(COLUMNS))]
+        layout = laid_out(rows, [100.0] * len(rows), graph.edges)
+        for node in layout.boxes:
+            leaving = sorted((points[0][1], points[1][1]) for edge, points in layout.lines.items() if edge[0] == node)
+            coming = sorted((points[-1][1], points[-2][1]) for edge, points in layout.lines.items() if edge[1] == node)
+            for ends in (leaving, coming):
+                assert [other for _, other in ends] == sorted(other for _, other in ends)
+
+
 def test_crossings_are_counted() -> None:
     rows = [["a", "b"], ["c", "d"]]
     assert crossings(rows, [("a", "c"), ("b", "d")]) == 0

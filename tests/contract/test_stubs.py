@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct, structs
 
@@ -95,7 +95,7 @@ def message(event: Event, **metadata: Any) -> bytes:
 def read_by(folder: Path, *messages: bytes) -> list[dict[str, Any]]:
     done = node("run.js", cwd=folder, given=b"\n".join(messages))
     assert done.returncode == 0, done.stderr.decode()
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line, parse_int=float) for line in done.stdout.splitlines()]  # JavaScript knows no other
 
 
 def same(read: Any, written: Any) -> bool:
@@ -254,13 +254,13 @@ def test_typescript_reads_what_an_outbox_sends(compiled: Path) -> None:
     assert second["message"]["data"] == {"order_id": "o-1", "to": {"order_id": "o-0", "to": None}}
 
 
-@settings(max_examples=20, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=20, phases=[Phase.generate], suppress_health_check=list(HealthCheck), deadline=None)
 @given(st.lists(st.sampled_from(PUBLISHED).flatmap(events_of), min_size=1, max_size=3))
 def test_typescript_reads_whatever_can_be_published(compiled: Path, events: list[Event]) -> None:
     messages = [message(event) for event in events]
     for read, body, event in zip(read_by(compiled, *messages), messages, events, strict=True):
-        data = json.loads(body)["data"]
-        if _has_large(data):
+        data = json.loads(body, parse_int=float)["data"]
+        if _has_large(json.loads(body)):
             assert "message" in read or "a whole number below 2^53" in read["said"] or "null" in read["said"]
             continue
         assert read["said"] == "e-7", (read, event)
