@@ -308,6 +308,26 @@ async def test_it_is_understood_later(log: Log) -> None:
         assert await app.operations.parked() == []
 
 
+async def test_what_was_parked_and_skipped_is_not_let_in_when_it_is_repeated(log: Log) -> None:
+    """Nothing of it is in the log, so nothing but its id tells that it came in."""
+    bus = MemoryBus()
+    BROKEN.orders = {"a"}
+    noise = Message("1", "order:x", b"noise")
+    refused = Message("2", "order:a", cloud("OrderPlaced.v2", {"order_id": "a", "total": "1"}))
+    async with billing(log, bus) as app:
+        await bus.publish("shop", [noise, refused])
+        async with asyncio.timeout(10):
+            while len(parked := await app.operations.parked()) < 2:
+                await asyncio.sleep(0.01)
+        await bus.publish("shop", [noise, refused])
+        for each in parked:
+            await app.operations.skip(each, reason="nobody wants it")
+        BROKEN.orders = set()
+        await bus.publish("shop", [noise, refused, Message("3", "k", cloud("OrderShipped.v1", {"order_id": "b"}))])
+        assert await came(app, 1) == [ParcelSeen("b")]
+        assert await app.operations.parked() == []
+
+
 async def test_a_refusal_parks_its_key(log: Log) -> None:
     bus = MemoryBus()
     BROKEN.orders = {"a"}
