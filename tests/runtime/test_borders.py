@@ -276,6 +276,7 @@ async def test_what_nobody_understands_is_parked_with_its_bytes(log: Log) -> Non
     async with billing(log, bus) as app:
         await bus.publish("shop", bad)
         assert await came(app, 1) == [ParcelSeen("f")]
+        await until_written(app, 7)
         parked = await app.operations.parked("inbox.shop")
         assert [(each.position, each.type, bool(each.error)) for each in parked] == [
             (1, "?", True),
@@ -334,6 +335,7 @@ async def test_a_refusal_parks_its_key(log: Log) -> None:
     async with shop("memory:", bus) as orders, billing(log, bus) as bills:
         await orders.record(OrderPlaced("a", Decimal(1)), OrderPlaced("b", Decimal(1)), OrderShipped("a"))
         assert await came(bills, 1) == [InvoiceIssued("b", Decimal(1))]
+        await until_written(bills, 3)
         failed, waits = await bills.operations.parked()
         assert ("a is broken" in failed.error, waits.type) == (True, "OrderShipped.v1")
         BROKEN.orders = set()
