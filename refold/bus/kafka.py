@@ -303,9 +303,11 @@ def _produce(producer: Producer, name: str, message: Message, came: Callable[...
 
 
 def _message(record: Any) -> Message:
-    found: list[tuple[str, bytes]] = record.headers() or []
-    headers = {name: value.decode() for name, value in found}
-    return Message(headers.pop("refold-id", ""), (record.key() or b"").decode(), record.value() or b"", headers)
+    """Read a record; one that others have sent may have anything in its key and headers, or nothing."""
+    found: list[tuple[str, bytes | None]] = record.headers() or []
+    headers = {name: (value or b"").decode(errors="replace") for name, value in found}
+    key = (record.key() or b"").decode(errors="replace")
+    return Message(headers.pop("refold-id", ""), key, record.value() or b"", headers)
 
 
 def _settings(url: str) -> dict[str, Any]:

@@ -289,10 +289,11 @@ class RabbitReceiver:
     async def _came(self, found: DeliveredMessage) -> None:
         if found.consumer_tag != self._consumer:
             return
-        headers = cast(dict[str, Any], found.header.properties.headers or {})
-        offset, message_id, key = (headers.pop(name) for name in ("x-stream-offset", "refold-id", "refold-key"))
-        message = Message(message_id, key, found.body, headers)
-        self._ready.append((int(offset), found.delivery_tag or 0, message))
+        given = cast(dict[str, Any], found.header.properties.headers or {})
+        offset = int(given.pop("x-stream-offset"))
+        headers = {name: str(value) for name, value in given.items()}  # others may have sent it, with anything in them
+        message = Message(headers.pop("refold-id", ""), headers.pop("refold-key", ""), found.body, headers)
+        self._ready.append((offset, found.delivery_tag or 0, message))
         self._more.set()
 
     def _end(self, _: object) -> None:

@@ -121,8 +121,13 @@ class ValkeyReceiver:
 
 
 def _message(fields: dict[bytes, bytes]) -> Message:
-    headers = msgspec.json.decode(fields[b"headers"], type=dict[str, str])
-    return Message(fields[b"id"].decode(), fields[b"key"].decode(), fields[b"body"], headers)
+    """Read an entry; one that others have added may lack anything, or have something else there."""
+    try:
+        headers = msgspec.json.decode(fields.get(b"headers", b"{}"), type=dict[str, str])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        headers = {}
+    message_id, key = (fields.get(name, b"").decode(errors="replace") for name in (b"id", b"key"))
+    return Message(message_id, key, fields.get(b"body", b""), headers)
 
 
 def _stream(topic: str) -> str:

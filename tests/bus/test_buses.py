@@ -12,7 +12,11 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import aio_pika
+import nats
 import pytest
+from confluent_kafka import Producer
+from valkey.asyncio import Valkey
 
 from refold.bus.api import Bus, Message, Receiver
 from refold.bus.memory import MemoryBus
@@ -31,6 +35,36 @@ RESTARTER = ThreadPoolExecutor(1)
 
 async def in_thread(function: Callable[[], None]) -> None:
     await asyncio.get_running_loop().run_in_executor(RESTARTER, function)
+
+
+async def to_nats(url: str, body: bytes) -> None:
+    client = await nats.connect(url)
+    await client.publish("refold.others", body)
+    await client.flush()
+    await client.close()
+
+
+async def to_valkey(url: str, body: bytes) -> None:
+    client = Valkey.from_url(url.replace("valkey://", "redis://"))
+    await client.xadd("refold:others", {"body": body, "key": b"\xff", "headers": b"none"})
+    await client.aclose()
+
+
+async def to_rabbitmq(url: str, body: bytes) -> None:
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        message = aio_pika.Message(body, headers={"number": 7, "nothing": None})
+        await channel.default_exchange.publish(message, "refold.others")
+
+
+async def to_kafka(url: str, body: bytes) -> None:
+    producer = Producer({"bootstrap.servers": url.removeprefix("kafka://")})
+    producer.produce("refold.others", body, b"\xff", headers=[("nothing", None), ("bytes", b"\xff")])
+    assert await asyncio.to_thread(producer.flush, 10) == 0
+
+
+RAW = {"nats": to_nats, "valkey": to_valkey, "amqp": to_rabbitmq, "kafka": to_kafka}
+"""How a program publishes that is not Refold, and does not know what Refold adds."""
 
 
 class Prefixed:
@@ -83,6 +117,20 @@ class OnServer(BusContract):
         assert first in ([], ["1"])
         await bus.publish("large", sent[2:])
         assert [each.id for each in await receiver.take(10, 5)] == ["3"]
+        await bus.close()
+
+    async def test_what_others_publish_comes_with_its_bytes_whatever_else_it_lacks(self) -> None:
+        bus = await open_bus(self.server.url)
+        await bus.publish("others", [Message("1", "k", b"ours")])
+        await RAW[self.scheme](self.server.url, b"\xff theirs")
+        await bus.publish("others", [Message("3", "k", b"ours again")])
+        receiver, received = await bus.receive("others", "group"), list[Message]()
+        async with asyncio.timeout(20):
+            while len(received) < 3:
+                received += await receiver.take(10, 5)
+        await receiver.done()
+        assert sorted(each.body for each in received) == [b"ours", b"ours again", b"\xff theirs"]
+        assert [each.id for each in received if each.body == b"\xff theirs"] == [""]
         await bus.close()
 
     async def test_one_that_hangs_is_not_waited_for_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
