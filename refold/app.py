@@ -12,39 +12,27 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 from msgspec import Struct
 
 from refold.bus.api import Bus
-from refold.bus.open import open_bus
 from refold.contract.describe import Contract
 from refold.contract.found import Program
 from refold.errors import InvalidQuery, StoreClosed, SubscriptionFailed, WaitTimeout, WiringError
 from refold.model.hints import described
 from refold.model.message import Command, Event
 from refold.model.record import Recorded
-from refold.model.schema import Schema
 from refold.model.state import State
 from refold.model.upcast import Upcasting
-from refold.runtime.analyse import Analytics
-from refold.runtime.books import Books
-from refold.runtime.contract import contract_of
-from refold.runtime.effect import Effect, Effected
-from refold.runtime.execute import Context, Executor, decisions_by_command
+from refold.runtime.effect import Effected
+from refold.runtime.execute import Context
 from refold.runtime.given import asked, following, given
-from refold.runtime.inbox import Arrivals, Inbox
-from refold.runtime.load import Loader, checked_identity, position_at
+from refold.runtime.inbox import Inbox
+from refold.runtime.load import checked_identity, position_at
 from refold.runtime.look import RowsView, View
 from refold.runtime.operate import Operations
-from refold.runtime.owner import Owner
 from refold.runtime.project import Kept
-from refold.runtime.react import Process
-from refold.runtime.rebuild import Recipe
-from refold.runtime.registry import Registry
-from refold.runtime.rows import RowState, RowStates, check_kept_as_events
 from refold.runtime.running import Running
 from refold.runtime.tables import Projection
-from refold.runtime.versions import Versions
-from refold.runtime.wire import borders, check, check_rows, definition, folder, several
+from refold.runtime.wiring import Wiring
 from refold.store.api import Clock, Conditions, Store, utc_now
-from refold.store.open import check_url, open_store
-from refold.view.open import open_views, open_views_at
+from refold.store.open import open_store
 
 if TYPE_CHECKING:
     from refold.view.parquet import Answer
@@ -90,35 +78,26 @@ class App:
         `snapshot_every`, a state that has folded so many events since its last snapshot is kept anew. `hot_states`
         bounds how many are remembered in memory.
         """
-        if isinstance(store, str):
-            check_url(store)
-        elif not hasattr(store, "append"):
-            raise WiringError(f"{store!r} is neither a store nor the address of one: write 'sqlite:///shop.db'")
-        if snapshot_every is not None and snapshot_every < 1:
-            raise WiringError("snapshot_every counts events, so it is at least 1")
-        if hot_states < 0:
-            raise WiringError("hot_states counts states, so it is not negative")
-        self._upcasters = several("upcasters", upcasters)
-        self.schema = Schema(events, self._upcasters)
-        self._store_or_url = store
-        self._decisions = decisions_by_command(several("decisions", decisions), self.schema)
-        self._processes = [Process(function, self.schema) for function in several("processes", processes)]
-        self._processes += [Effect(given, self.schema) for given in several("effects", effects)]
-        self._bus = bus
-        self._outbox, self._entrances = borders(
-            name, bus, several("outbox", outbox), several("inbox", inbox), self.schema
+        self._wiring = Wiring(
+            store,
+            events=events,
+            decisions=decisions,
+            processes=processes,
+            effects=effects,
+            projections=projections,
+            rows=rows,
+            upcasters=upcasters,
+            name=name,
+            bus=bus,
+            outbox=outbox,
+            inbox=inbox,
+            analytics=analytics,
+            snapshot_every=snapshot_every,
+            hot_states=hot_states,
+            clock=clock,
         )
-        self._name = name
-        self._projections = [definition(each, self.schema) for each in several("projections", projections)]
-        self._rows = [RowState(each, self.schema) for each in several("rows", rows)]
-        self._kept = {table.cls: each.name for each in self._projections for table in each.tables("")}
-        self._analytics = folder(analytics)
-        self._hot_states = hot_states
-        self._snapshot_every = snapshot_every
-        self._clock = clock
+        self.schema = self._wiring.schema
         self._follows = True
-        check(self._projections, self._processes, self._entrances, self._decisions, self.schema, self._rows)
-        check_rows(self._rows, self._projections, self._processes)
         self._exit = AsyncExitStack()
         self._running: Running | None = None
 
@@ -126,12 +105,12 @@ class App:
         if self._running is not None:
             raise WiringError("the app is open already; make another App to open the log twice")
         async with AsyncExitStack() as exits:
-            if isinstance(self._store_or_url, str):
-                store = await open_store(self._store_or_url, clock=self._clock)
+            if isinstance(self._wiring.store, str):
+                store = await open_store(self._wiring.store, clock=self._wiring.clock)
                 exits.push_async_callback(store.close)
             else:
-                store = self._store_or_url
-            running = await self._work_on(store, exits)
+                store = self._wiring.store
+            running = await self._wiring.open(store, exits)
             if self._follows:
                 exits.push_async_callback(running.stop)
                 await running.start()
@@ -147,54 +126,33 @@ class App:
         await self._exit.aclose()
 
     @property
-    def states(self) -> tuple[type[State], ...]:
-        """All classes of states that this app asks for or keeps."""
-        handlers = [*self._decisions.values(), *(process.handler for process in self._processes)]
-        asked = [each.kind.cls for handler in handlers for each in handler.parameters if not isinstance(each, str)]
-        kept = [each.how.projection for each in self._projections if issubclass(each.how.projection, State)]
-        return tuple(dict.fromkeys([*asked, *kept, *(each.kind.cls for each in self._rows)]))
-
-    @property
-    def program(self) -> Program:
-        """What is checked against history: events, upcasters, states, and projections with tables."""
-        views = [each.how for each in self._projections]
-        return Program(
-            events=self.schema.events,
-            upcasters=tuple(self._upcasters),
-            states=self.states,
-            kept=tuple(how.projection for how in views if issubclass(how.projection, State)),
-            tables=tuple((definition, how) for how in views if not issubclass(how.projection, State)),
-        )
-
-    def contract(self) -> Contract:
-        """Return all that others rely on: what is stored, taken, kept and published, as one value."""
-        return contract_of(
-            self._name,
-            self.schema,
-            self._decisions,
-            self.states,
-            self._projections,
-            self._processes,
-            self._outbox,
-            self._entrances,
-        )
-
-    @property
     def name(self) -> str:
         """By which other contexts know it; empty if none do."""
-        return self._name
+        return self._wiring.name
+
+    @property
+    def states(self) -> tuple[type[State], ...]:
+        """All classes of states that this app asks for or keeps."""
+        return self._wiring.states
 
     @property
     def commands(self) -> tuple[type[Command], ...]:
         """All classes of commands that this app decides."""
-        return tuple(self._decisions)
+        return self._wiring.commands
 
     @property
     def views(self) -> Mapping[type, tuple[str, ...]]:
         """All classes of rows that can be looked at, each with the names of the fields that make its key."""
-        tables = [table for each in self._projections for table in each.tables("")]
-        found = {table.cls: tuple(name for name in table.key if name != "valid_to") for table in tables}
-        return found | {each.kind.cls: each.table.key for each in self._rows}
+        return self._wiring.views
+
+    @property
+    def program(self) -> Program:
+        """What is checked against history: events, upcasters, states, and projections with tables."""
+        return self._wiring.program
+
+    def contract(self) -> Contract:
+        """Return all that others rely on: what is stored, taken, kept and published, as one value."""
+        return self._wiring.contract()
 
     @property
     def log(self) -> Store:
@@ -203,17 +161,7 @@ class App:
 
     def describe(self) -> dict[str, list[str]]:
         """Return what this app is made of, by name."""
-        return {
-            "events": [kind.__name__ for kind in self.schema.events],
-            "decisions": [f"{decision.name}({command.__name__})" for command, decision in self._decisions.items()],
-            "processes": [each.name for each in self._processes if each.kind == "process"],
-            "effects": [each.name for each in self._processes if each.kind == "effect"],
-            "outbox": [kind.__name__ for kind in self._outbox.published] if self._outbox else [],
-            "inbox": [entrance.topic for entrance in self._entrances],
-            "projections": [projection.name for projection in self._projections],
-            "rows": [each.name for each in self._rows],
-            "states": [cls.__name__ for cls in self.states],
-        }
+        return self._wiring.describe()
 
     def passive(self) -> Self:
         """Return a copy of this app that executes and reads, but leaves projections and processes to others."""
@@ -336,10 +284,10 @@ class App:
 
     def view(self, row: type[R]) -> View[R]:
         """Return what is kept: by a state that is a projection or in `rows`, or by a class of a projection's rows."""
-        of = next((each for each in self._rows if each.kind.cls is row), None)
+        of = next((each for each in self._wiring.rows if each.kind.cls is row), None)
         if of is not None:
             return RowsView(row, of, lambda: self._now)
-        name = self._kept.get(row)
+        name = self._wiring.kept.get(row)
         if name is None:
             raise WiringError(
                 f"{described(row)} is not kept: add it, or the projection of its rows, to `projections`, or to `rows`"
@@ -349,7 +297,7 @@ class App:
     @property
     def operations(self) -> Operations:
         """The operator's side: how far everything is, what is parked, versions, rebuilds."""
-        return Operations(self._now, self.schema, self._recipe)
+        return Operations(self._now, self.schema, self._wiring.recipe)
 
     async def query(
         self,
@@ -385,13 +333,13 @@ class App:
 
         Raises `WaitTimeout` after `timeout` seconds, and `SubscriptionFailed` if one has stopped.
         """
-        if any(each.kind.cls is projection for each in self._rows):  # written with its events
+        if any(each.kind.cls is projection for each in self._wiring.rows):  # written with its events
             return
-        names = [*(each.name for each in self._projections), *(each.name for each in self._processes)]
-        names += ["outbox"] if self._outbox else []
+        names = [*(each.name for each in self._wiring.projections), *(each.name for each in self._wiring.processes)]
+        names += ["outbox"] if self._wiring.outbox else []
         if projection is not None:
             name = getattr(projection, "__name__", None)
-            name = self._kept.get(projection, name) if isinstance(projection, type) else name
+            name = self._wiring.kept.get(projection, name) if isinstance(projection, type) else name
             names = [each for each in names if each == name]
             if not names:
                 raise WiringError(f"{described(projection)} is neither a projection nor a process of this app")
@@ -456,82 +404,6 @@ class App:
         if as_of is None or upto is None:
             return as_of if upto is None else upto
         return min(as_of, upto)
-
-    async def _work_on(self, store: Store, exits: AsyncExitStack) -> Running:
-        """Put together what an open app works with."""
-        books = await self._books_beside(store, exits)
-        beside = next(iter(books.values()), None)
-        loader = self._loader(store, beside)
-        rows_of = {each.kind.cls for each in self._rows}
-        asked = [p.kind.cls for each in self._decisions.values() for p in each.parameters if not isinstance(p, str)]
-        await check_kept_as_events(store, {cls for cls in asked if cls not in rows_of})
-        rows = RowStates(self._rows, self.schema, store, books.get(None))
-        registry = Registry(store, self.schema, books.get(None))
-        exits.push_async_callback(registry.close)
-        executor = Executor(store, self.schema, loader, rows, self._decisions, registry, self._clock)
-        running = Running(store, list(books.values()), loader, rows, executor, Owner(), self._clock)
-        for each in self._projections:
-            running.keep(each, Versions(each, books[each.how.database]))
-        for process in self._processes:
-            # What it looks at lies in the past, so it remembers states of its own.
-            process.acts_through(
-                self._loader(store, beside),
-                executor,
-                books[None],
-                {command.__name__: command for command in self._decisions},
-                self._clock,
-            )
-            running.processes[process.name] = process
-        await self._open_borders(running, exits)
-        if self._analytics is not None:
-            running.analytics = Analytics(self._analytics, self.schema, store, list(running.upkeeps.values()))
-        exits.push_async_callback(running.close)
-        return running
-
-    async def _open_borders(self, running: Running, exits: AsyncExitStack) -> None:
-        """Connect what leaves and enters with the broker."""
-        if self._bus is None or not (self._outbox or self._entrances):
-            return
-        bus = self._bus
-        if isinstance(bus, str):
-            bus = await open_bus(bus)
-            exits.push_async_callback(bus.close)
-        if self._outbox is not None:
-            self._outbox.act_through(bus)
-            running.outbox = self._outbox
-        for entrance in self._entrances:
-            entrance.act_through(running.executor, running.books[0])
-            running.entrances[entrance.name] = (entrance, Arrivals(bus, entrance.topic, self._name, running.books[0]))
-
-    async def _books_beside(self, store: Store, exits: AsyncExitStack) -> dict[str | None, Books]:
-        """Open the databases in which views are kept: the log's own, and others."""
-        books: dict[str | None, Books] = {}
-        needed = (self._projections, self._rows, self._processes, self._snapshot_every, self._outbox, self._entrances)
-        if any(needed):
-            books[None] = Books(open_views(store))
-        for url in dict.fromkeys(each.how.database for each in self._projections):
-            if url is not None:
-                views = await open_views_at(url)
-                exits.push_async_callback(views.close)
-                books[url] = Books(views)
-        return books
-
-    def _recipe(self, projection: str) -> Recipe | None:
-        """Return what a worker process needs to work on a projection."""
-        if not isinstance(self._store_or_url, str):
-            return None
-        how = next(each.how for each in self._projections if each.name == projection)
-        return Recipe(self._store_or_url, how.database, definition, how, self.schema.events, self._upcasters)
-
-    def _loader(self, store: Store, books: Books | None) -> Loader:
-        return Loader(
-            store,
-            self.schema,
-            hot=self._hot_states,
-            snapshot_every=self._snapshot_every,
-            books=books,
-            without_past={each.kind.cls for each in self._rows},
-        )
 
 
 def _zoned(moment: datetime, name: str) -> datetime:

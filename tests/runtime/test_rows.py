@@ -617,7 +617,7 @@ async def test_who_only_executes_has_rows_too(log: Log) -> None:
     async with rows_bank(log).passive() as app:
         assert await app.load(Balance("a")) == Balance("a")
         with pytest.raises(NotKept):
-            await views_of(app).count(app._rows[0].table, ())
+            await views_of(app).count(app._wiring.rows[0].table, ())
         await app.execute(Deposit("a", 5))
         assert await app.load(Balance("a")) == Balance("a", 5)
 
