@@ -81,6 +81,8 @@ def check(
 ) -> None:
     r"""Compare APP with its lock, and say what a change breaks, whom, and what to do; exits with 1 if it does.
 
+    It exits with 2 if there is no lock, or one that cannot be read.
+
     backward: this code reads what is stored, and takes what is sent. forward: old code that still runs reads what this
     code writes. What is published is always held to its consumers, which are old code.
 

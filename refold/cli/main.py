@@ -20,7 +20,7 @@ from refold.cli.run import run
 from refold.cli.serve import key, serve
 from refold.cli.store import store
 from refold.cli.types import show_command, types_command
-from refold.errors import RefoldError, WiringError
+from refold.errors import InvalidLock, RefoldError, WiringError
 
 
 class _Commands(click.Group):
@@ -33,7 +33,8 @@ class _Commands(click.Group):
             from refold.cli.show import cleaned
 
             click.echo(f"{click.style('error', fg='red', bold=True)} [{error.code}] {cleaned(str(error))}", err=True)
-            sys.exit(2 if isinstance(error, WiringError) and not ctx.params.get("finding") else 1)
+            wrongly = isinstance(error, WiringError | InvalidLock) and not ctx.params.get("finding")
+            sys.exit(2 if wrongly else 1)
         except BrokenPipeError:
             sys.stderr.close()  # `refold log read | head`: nobody listens any more
             sys.exit(0)

@@ -166,6 +166,8 @@ def _draft_7(schema: JsonSchema, refs: Mapping[str, str]) -> JsonSchema:
                 found[name] = [_draft_7(each, refs) for each in value]
             case "properties":
                 found[name] = {key: _draft_7(field, refs) for key, field in value.items()}
+            case "items" if value is False:
+                found["additionalItems"] = False
             case "items" | "additionalProperties" if isinstance(value, dict):
                 found[name] = _draft_7(cast(JsonSchema, value), refs)
             case _:

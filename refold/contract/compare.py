@@ -10,17 +10,29 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from refold.contract.describe import CommandForm, Contract, EventForm, Published, StateForm, TagRule
+from refold.contract.describe import (
+    CommandForm,
+    Contract,
+    EventForm,
+    FollowerForm,
+    Published,
+    StateForm,
+    TagRule,
+    Taken,
+)
 from refold.contract.fit import Change, changes
 
 Mode: TypeAlias = Literal["backward", "forward", "full"]
-Kind: TypeAlias = Literal["event", "command", "state", "published"]
+Kind: TypeAlias = Literal["event", "command", "state", "projection", "process", "effect", "published", "inbox"]
 
 OLD_EVENTS = "events that are stored already are not read as they were meant"
 OLD_CODE = "programs that still run the old code cannot read what this code writes"
 SENDERS = "programs that send this command as before are refused"
 CONSUMERS = "contexts that follow what is published cannot read it"
 HISTORY = "this ORPHANS HISTORY: a state finds its events by tags, and will miss some without a word"
+UNFOUND = "a state finds its events by tags, and will miss new ones without a word; those stored before keep theirs"
+PUBLISHERS = "what other contexts publish as before is parked, or passed over"
+BEGUN_ANEW = "how far it has come, its timers and what it has parked are kept under its name, and stay behind"
 
 
 class Finding(Struct, frozen=True):
@@ -28,7 +40,7 @@ class Finding(Struct, frozen=True):
 
     kind: Kind
     about: str
-    """The id of an event, or the name of a command or state."""
+    """The id of an event, or the name of a command, state, follower or context."""
     rule: str
     said: str
     path: str = ""
@@ -45,7 +57,7 @@ class Finding(Struct, frozen=True):
         """Tell whether it counts: commands are sent by old code, and what is published is read by it."""
         if self.kind == "published":
             return self.forward
-        if self.kind in ("command", "state"):
+        if self.kind != "event":
             return self.backward
         return (self.backward and mode != "forward") or (self.forward and mode != "backward")
 
@@ -56,7 +68,9 @@ def compare(old: Contract, new: Contract) -> list[Finding]:
         *_events(old.events, new.events),
         *_commands(old.commands, new.commands),
         *_states(old.states, new.states),
+        *_followers(old.followers, new.followers),
         *_published(old.published, new.published),
+        *_taken(old.taken, new.taken),
     ]
 
 
@@ -94,7 +108,7 @@ def _form(old: EventForm, new: EventForm) -> Iterator[Finding]:
     for change in changes(old.schema, new.schema):
         yield _finding("event", new.id, change, new.source, (OLD_EVENTS, OLD_CODE), advice)
     for rule, said, backward, forward in _tags(old.tags, new.tags):
-        broken = HISTORY if backward or forward else ""
+        broken = UNFOUND if rule == "tag-removed" else HISTORY
         yield Finding("event", new.id, rule, said, "", backward, forward, broken, _TAGS_ADVICE, new.source)
     if old.becomes != new.becomes:
         yield Finding("event", new.id, "upcast-changed", _upcast_said(old, new), source=new.source)
@@ -182,6 +196,51 @@ def _states(before: Iterable[StateForm], after: Iterable[StateForm]) -> Iterator
             yield Finding("state", state.name, "key-changed", said, "", True, False, HISTORY, advice, now.source)
 
 
+def _followers(before: Iterable[FollowerForm], after: Iterable[FollowerForm]) -> Iterator[Finding]:
+    """Tell of what goes by another name: its place in the log is kept under the old one."""
+    old, new = {_place(each): each for each in before}, {_place(each): each for each in after}
+    come = [each for place, each in new.items() if place not in old]
+    for place, form in old.items():
+        if place in new:
+            continue
+        now = next((each for each in come if _does_the_same(form, each)), None)
+        if now is not None:
+            come.remove(now)
+        if form.kind == "projection":
+            said = f"is called {now.name} now, and built anew under that name" if now else "is gone, and not kept up"
+            yield Finding(form.kind, form.name, "projection-renamed" if now else "projection-removed", said)
+        elif now is not None:
+            advice = f"let it keep its name, `def {form.name}`: what it does may change"
+            said = f"is called {now.name} now, and {_begun_anew(form)}"
+            yield Finding(
+                form.kind, form.name, "follower-renamed", said, "", True, False, BEGUN_ANEW, advice, now.source
+            )
+        else:
+            said = "is gone: events that it has not come to lead to nothing, and its timers never fire"
+            advice = (
+                "keep it until its timers have fired and nothing of it is parked; if it has another name now, let it "
+                f"keep this one, `def {form.name}`"
+            )
+            yield Finding(form.kind, form.name, "follower-removed", said, "", True, False, BEGUN_ANEW, advice)
+
+
+def _place(form: FollowerForm) -> tuple[bool, str]:
+    return form.kind == "projection", form.name  # one that becomes an effect goes on where the process stood
+
+
+def _does_the_same(old: FollowerForm, new: FollowerForm) -> bool:
+    return (old.kind, old.follows, old.emits) == (new.kind, new.follows, new.emits)
+
+
+def _begun_anew(form: FollowerForm) -> str:
+    if form.kind == "process":
+        return "begins with the log again: all its commands are given a second time"
+    return (
+        "begins where the log ends when it is first run, so that what is not done by then never is; or, if it is to "
+        "begin from_start, does everything a second time"
+    )
+
+
 def _published(before: Published | None, after: Published | None) -> Iterator[Finding]:
     if before is None:
         return
@@ -210,6 +269,29 @@ def _published(before: Published | None, after: Published | None) -> Iterator[Fi
             yield _finding("published", form.id, change, now.source, ("", CONSUMERS), advice)
 
 
+def _taken(before: Iterable[Taken], after: Iterable[Taken]) -> Iterator[Finding]:
+    new = {each.context: each for each in after}
+    for taken in before:
+        forms = {each.id: each for each in new[taken.context].events} if taken.context in new else {}
+        for form in taken.events:
+            now = forms.get(form.id)
+            if now is not None:
+                advice = f"give new fields a default, or keep the class and write an upcaster: {_in_inbox(taken)}"
+                for change in changes(form.schema, now.schema):
+                    yield _finding("inbox", f"{taken.context} {form.id}", change, now.source, (PUBLISHERS, ""), advice)
+                continue
+            newer = next((each for each in forms.values() if each.name == form.name), None)
+            said = f"is not taken in any more{f', although {newer.id} is' if newer else ''}"
+            advice = f"keep its class until nobody publishes it, with an upcaster to what is new: {_in_inbox(taken)}"
+            source = newer.source if newer else ""
+            about = f"{taken.context} {form.id}"
+            yield Finding("inbox", about, "taken-ended", said, "", True, False, PUBLISHERS, advice, source)
+
+
+def _in_inbox(taken: Taken) -> str:
+    return f"`Inbox({taken.context!r}, [...], upcasters=[...])`"
+
+
 def _finding(kind: Kind, about: str, change: Change, source: str, broken: tuple[str, str], advice: str) -> Finding:
     """Tell of a change in a schema; `broken` says whom it breaks backward and forward, nothing where that is nobody."""
     hits = (change.backward, change.forward)
@@ -233,8 +315,8 @@ def _tags(before: Iterable[TagRule], after: Iterable[TagRule]) -> Iterator[tuple
         yield "tag-removed", f"has no tag {tag!r} from {path} any more: new ones are not found by it", True, True
     for tag, path in come:
         yield "tag-added", f"has a tag {tag!r} from {path} now: those stored before are not found by it", True, False
-    for place in old.keys() & new.keys():
-        if old[place].type != new[place].type:
+    for place in old:
+        if place in new and old[place].type != new[place].type:
             said = f"makes the tag {place[0]!r} of a {new[place].type} where it was a {old[place].type}"
             yield "tag-type", said, True, True
 

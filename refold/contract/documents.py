@@ -84,7 +84,7 @@ def _example(schema: JsonSchema, defs: dict[str, JsonSchema], name: str, inside:
             return _object(schema, defs, inside)
         case "array":
             items = [_example(each, defs, name, inside) for each in schema.get("prefixItems", ())]
-            if "items" not in schema or _leads_back(schema["items"], inside):
+            if not isinstance(schema.get("items"), dict) or _leads_back(schema["items"], inside):
                 return items
             return [*items, *[_example(schema["items"], defs, name, inside)] * max(1, schema.get("minItems", 1))]
         case "string":
@@ -100,7 +100,8 @@ def _example(schema: JsonSchema, defs: dict[str, JsonSchema], name: str, inside:
 def _object(schema: JsonSchema, defs: dict[str, JsonSchema], inside: tuple[str, ...]) -> dict[str, Any]:
     if "properties" not in schema:
         inner = schema.get("additionalProperties", {})
-        return {"key": _example(inner, defs, "", inside)} if not _leads_back(inner, inside) else {}
+        key = str(_example(schema.get("propertyNames", {"enum": ["key"]}), defs, "", inside))
+        return {key: _example(inner, defs, "", inside)} if not _leads_back(inner, inside) else {}
     found: dict[str, Any] = {}
     for name, field in schema["properties"].items():
         if not _leads_back(field, inside):
@@ -117,6 +118,8 @@ def _leads_back(schema: JsonSchema, inside: tuple[str, ...]) -> bool:
 def _text(schema: JsonSchema, name: str) -> str:
     if "contentEncoding" in schema:
         return "cmVmb2xk"
+    if schema.get("format") in ("integer", "number"):  # as the key of a dict
+        return str(_example({**schema, "type": schema["format"]}, {}, name, ()))
     text = EXAMPLES.get(
         str(schema.get("format", "")), f"{name.removesuffix('_id')}-1" if name.endswith("_id") else "text"
     )

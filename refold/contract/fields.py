@@ -5,9 +5,16 @@ from typing import Any, cast
 
 from msgspec import Struct
 
-from refold.contract.shape import DEFS, FIELDS, JsonSchema
+from refold.contract.shape import DEFS, FIELDS, MADE, JsonSchema
 
-FORMATS = {"date-time": "datetime", "duration": "timedelta", "decimal": "Decimal", "uuid": "UUID"}
+FORMATS = {
+    "date-time": "datetime",
+    "duration": "timedelta",
+    "decimal": "Decimal",
+    "uuid": "UUID",
+    "integer": "int",
+    "number": "float",
+}
 TYPES = {"integer": "int", "number": "float", "boolean": "bool", "string": "str", "null": "None", "object": "object"}
 LIMITS = {
     "minimum": "≥ {}",
@@ -56,7 +63,8 @@ def type_text(schema: JsonSchema) -> str:
             inner = type_text(schema.get("items", {}))
             return f"set[{inner}]" if schema.get("uniqueItems") else f"tuple[{inner}, ...]"
         case "object" if "additionalProperties" in schema and "properties" not in schema:
-            return f"dict[str, {type_text(schema['additionalProperties'])}]"
+            keys = type_text(schema.get("propertyNames", {"type": "string"}))
+            return f"dict[{keys}, {type_text(schema['additionalProperties'])}]"
         case "string" if "contentEncoding" in schema:
             return "bytes"
         case "string" if "format" in schema:
@@ -69,7 +77,7 @@ def _rows(schema: JsonSchema, defs: dict[str, JsonSchema], path: str, inside: tu
     required = set(schema.get("required", ()))
     for name, field in _fields(schema):
         here = f"{path}.{name}" if path else name
-        is_required = name in required or (FIELDS in schema and "default" not in field)
+        is_required = name in required or (FIELDS in schema and "default" not in field and MADE not in field)
         yield Row(here, _named(field, defs), is_required, field.get("default"), _said(field))
         for where, ref in _inner(field, here):
             if ref not in inside:

@@ -10,14 +10,15 @@ from typing import Any, TypeAlias, cast
 
 from msgspec import Struct
 
-from refold.contract.shape import DEFS, FIELDS, JsonSchema
+from refold.contract.shape import DEFS, FIELDS, MADE, ZONE, JsonSchema
 
 ALIKE = 0.5
 """How like two names must be, from 0 to 1, to be taken for a renamed field that has also moved."""
 LOWER = ("minimum", "exclusiveMinimum")
 UPPER = ("maximum", "exclusiveMaximum")
 LENGTHS = ("minLength", "minItems", "minProperties"), ("maxLength", "maxItems", "maxProperties")
-EXACT = ("pattern", "multipleOf")
+EXACT = ("pattern", "multipleOf", ZONE)
+TEXT: JsonSchema = {"type": "string"}
 Kinds: TypeAlias = dict[str, JsonSchema]
 
 
@@ -58,9 +59,12 @@ class _Comparison:
             yield from _any(before, after, path)
             return
         yield from _alternatives(before, after, path)
-        for kind in before.keys() & after.keys():
-            family = kind.partition(":")[0]
-            yield from self._inside(family, before[kind], after[kind], path)
+        for kind in before:
+            if kind in after:
+                yield from self._inside(kind.partition(":")[0], before[kind], after[kind], path)
+        for one, other in (("integer", "number"), ("number", "integer")):
+            if one in before and other in after and not (one in after and other in before):
+                yield from _bounds(before[one], after[other], path)  # whole numbers are read as others, within these
 
     def _inside(self, family: str, old: JsonSchema, new: JsonSchema, path: str) -> Iterator[Change]:
         match family:
@@ -79,9 +83,18 @@ class _Comparison:
             yield Change(path, "type-changed", "was fields of its own and is a dict, or the reverse", True, True)
             return
         if "properties" not in old:
+            yield from self._keys(old.get("propertyNames", TEXT), new.get("propertyNames", TEXT), f"{path}{{key}}")
             yield from self.compare(old["additionalProperties"], new["additionalProperties"], f"{path}{{}}")
             return
         yield from self._fields(old, new, path)
+
+    def _keys(self, old: JsonSchema, new: JsonSchema, path: str) -> Iterator[Change]:
+        """Compare what the keys of a dict are made of: all are texts, and the parts of a union are not told apart."""
+        if old != new and ("anyOf" in old or "anyOf" in new):
+            backward, forward = new != TEXT, old != TEXT
+            yield Change(path, "type-changed", "are made of other types than before", backward, forward)
+        elif old != new:
+            yield from self.compare(old, new, path)
 
     def _fields(self, old: JsonSchema, new: JsonSchema, path: str) -> Iterator[Change]:
         before, after = old["properties"], new["properties"]
@@ -114,8 +127,9 @@ class _Comparison:
                 backward=required,
                 forward=old.get("additionalProperties") is False,
             )
-        for name in before.keys() & after.keys():
-            yield from self._field(old, new, name, f"{path}.{name}")
+        for name in before:
+            if name in after:
+                yield from self._field(old, new, name, f"{path}.{name}")
 
     def _field(self, old: JsonSchema, new: JsonSchema, name: str, path: str) -> Iterator[Change]:
         was, is_ = name in old["required"], name in new["required"]
@@ -124,9 +138,8 @@ class _Comparison:
             yield Change(path, "default-added", "may be left out now", forward=True)
         elif is_ and not was:
             yield Change(path, "default-removed", "must be there now", backward=True)
-        elif before.get("default") != after.get("default"):
-            said = f"has the default {after.get('default')!r} where it had {before.get('default')!r}"
-            yield Change(path, "default-changed", said)
+        elif (one := _default(before)) != (other := _default(after)):
+            yield Change(path, "default-changed", f"has the default {other} where it had {one}")
         yield from self.compare(before, after, path)
 
     def _renames(
@@ -177,15 +190,22 @@ class _Comparison:
             said = f"has the fields {', '.join(after)} where it had {', '.join(before)}, and is stored by their order"
             yield Change(path, "fields-reordered", said, backward=True, forward=True)
             return
+        extra = len(old["prefixItems"]) - len(before)  # a tag comes first, in both
         for name in before[shared:]:
-            required = before.index(name) < old["minItems"]
-            yield Change(f"{path}.{name}", "field-removed", "is gone from the end", forward=required)
+            required = before.index(name) + extra < old["minItems"]
+            closed = new.get("items") is False
+            said = "is gone from the end" + ("; what was recorded there is refused" if closed else "")
+            yield Change(f"{path}.{name}", "field-removed", said, backward=closed, forward=required)
         for name in after[shared:]:
-            required = after.index(name) < new["minItems"]
+            required = after.index(name) + extra < new["minItems"]
             rule = "field-required" if required else "field-added"
-            yield Change(f"{path}.{name}", rule, "is new at the end", backward=required)
-        extra = len(old["prefixItems"]) - len(before)  # a tag comes first
+            closed = old.get("items") is False
+            yield Change(f"{path}.{name}", rule, "is new at the end", backward=required, forward=closed)
         for place, name in enumerate(before[:shared]):
+            was, is_ = place + extra < old["minItems"], place + extra < new["minItems"]
+            if was != is_:
+                rule, said = ("default-removed", "must be there") if is_ else ("default-added", "may be left out")
+                yield Change(f"{path}.{name}", rule, f"{said} now", backward=is_, forward=was)
             one, other = old["prefixItems"][place + extra], new["prefixItems"][place + extra]
             yield from self.compare(one, other, f"{path}.{name}")
 
@@ -206,6 +226,9 @@ def _kinds(schema: JsonSchema, defs: Mapping[str, JsonSchema]) -> Kinds:
         return {"any": schema}
     if kind == "object" and (tag := _tag(schema)):
         return {f"object:{tag}": schema}
+    places = cast(Sequence[JsonSchema], schema.get("prefixItems", ()))
+    if places and "const" in places[0]:
+        return {f"array:{places[0]['const']}": schema}
     return {str(kind): schema}
 
 
@@ -233,12 +256,8 @@ def _any(before: Kinds, after: Kinds, path: str) -> Iterator[Change]:
 def _alternatives(before: Kinds, after: Kinds, path: str) -> Iterator[Change]:
     """Tell what cannot be any more, and what can be now."""
     gone, come = before.keys() - after.keys(), after.keys() - before.keys()
-    members = [kind for kind in gone | come if kind.startswith("object:")]
-    if (
-        members
-        and any(kind.startswith("object:") for kind in before)
-        and any(kind.startswith("object:") for kind in after)
-    ):
+    members = [kind for kind in gone | come if ":" in kind]
+    if members and any(":" in kind for kind in before) and any(":" in kind for kind in after):
         for kind in sorted(gone & set(members)):
             yield Change(path, "member-removed", f"cannot be one of {kind.partition(':')[2]} any more", backward=True)
         for kind in sorted(come & set(members)):
@@ -271,13 +290,16 @@ def _texts(old: JsonSchema, new: JsonSchema, path: str) -> Iterator[Change]:
         yield from _values(old, new, path)
         return
     if "enum" in old or "enum" in new:
-        yield from _values(old, new, path)
-        if "enum" in old and after != "text":
-            yield Change(path, "type-changed", f"was one of some values and is a {after}", True, True)
+        was, is_ = ("one of some values" if "enum" in each else f"a {_format(each)}" for each in (old, new))
+        yield Change(path, "type-changed", f"was {was} and is {is_}", True, True)
         return
     said = f"was a {before} and is a {after}"
     rule = "type-widened" if after == "text" else "type-narrowed" if before == "text" else "type-changed"
     yield Change(path, rule, said, backward=after != "text", forward=before != "text")
+
+
+def _default(schema: JsonSchema) -> str:
+    return "one made anew" if MADE in schema else repr(schema.get("default"))
 
 
 def _format(schema: JsonSchema) -> str:

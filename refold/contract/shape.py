@@ -13,6 +13,10 @@ JsonSchema: TypeAlias = dict[str, Any]
 DEFS = "#/$defs/"
 FIELDS = "x-fields"
 """Where the schema of a struct that is written as an array names its fields, since their order is what is stored."""
+MADE = "x-default"
+"""Where the schema of a field tells that its default is made anew each time, and so is no value to be written down."""
+ZONE = "x-zone"
+"""Where the schema of a time says whether it must, or must not, have a zone."""
 SCALARS: Mapping[type, JsonSchema] = {
     inspect.AnyType: {},
     inspect.RawType: {},
@@ -39,7 +43,9 @@ BOUNDS = {
     "lt": "exclusiveMaximum",
     "multiple_of": "multipleOf",
     "pattern": "pattern",
+    "tz": ZONE,
 }
+COLLECTIONS = (list, dict, set, frozenset, tuple, bytearray)
 LENGTHS = {
     "string": ("minLength", "maxLength"),
     "array": ("minItems", "maxItems"),
@@ -91,15 +97,36 @@ class _Shapes:
             case inspect.ListType() | inspect.VarTupleType() | inspect.CollectionType():
                 return {"type": "array", "items": self.of(info.item_type), **_bounds(info, "array")}
             case inspect.DictType():
-                return {"type": "object", "additionalProperties": self.of(info.value_type), **_bounds(info, "object")}
+                keys = self._key(info.key_type)
+                names = {} if keys in ({}, {"type": "string"}) else {"propertyNames": keys}
+                values = self.of(info.value_type)
+                return {"type": "object", **names, "additionalProperties": values, **_bounds(info, "object")}
             case inspect.StructType():
                 return self._defined(info.cls, lambda: self._struct(info))
             case inspect.TypedDictType() | inspect.DataclassType():
                 return self._defined(info.cls, lambda: self._object(info.fields))
             case inspect.NamedTupleType():
-                return self._defined(info.cls, lambda: self._array(info.fields))
+                return self._defined(info.cls, lambda: self._array(info.fields, closed=True))
             case _:
                 return {}
+
+    def _key(self, info: inspect.Type) -> JsonSchema:
+        """Return the schema of the keys of a dict, which are texts, whatever is made of them."""
+        match info:
+            case inspect.Metadata():
+                return self._key(info.type)
+            case inspect.IntType() | inspect.FloatType():
+                found = self.of(info)
+                return {**found, "type": "string", "format": found["type"]}
+            case inspect.LiteralType():
+                return {"enum": list(map(str, info.values))}
+            case inspect.EnumType():
+                return {"enum": sorted(str(each.value) for each in info.cls)}
+            case inspect.UnionType():
+                keys = sorted(map(self._key, info.types), key=repr)
+                return {"type": "string"} if {"type": "string"} in keys else {"anyOf": keys}
+            case _:
+                return self.of(info)
 
     def _defined(self, cls: type, make: Any) -> JsonSchema:
         name = self._names.get(cls)
@@ -113,7 +140,7 @@ class _Shapes:
 
     def _struct(self, info: inspect.StructType) -> JsonSchema:
         if info.array_like:
-            return self._array(info.fields, info.tag)
+            return self._array(info.fields, info.tag, closed=info.forbid_unknown_fields)
         found = self._object(info.fields)
         if info.tag_field is not None:
             found["properties"] = {info.tag_field: {"const": info.tag}, **found["properties"]}
@@ -130,18 +157,25 @@ class _Shapes:
             "required": [each.encode_name for each in fields if each.required],
         }
 
-    def _array(self, fields: Iterable[inspect.Field], tag: Any = None) -> JsonSchema:
+    def _array(self, fields: Iterable[inspect.Field], tag: Any = None, *, closed: bool = False) -> JsonSchema:
         fields = tuple(fields)
         items = [*([{"const": tag}] if tag is not None else ()), *map(self._field, fields)]
         least = len(items) - sum(not each.required for each in fields)
-        return {"type": "array", "prefixItems": items, "minItems": least, FIELDS: [each.name for each in fields]}
+        rest = {"items": False} if closed else {}
+        names = [each.name for each in fields]
+        return {"type": "array", "prefixItems": items, **rest, "minItems": least, FIELDS: names}
 
     def _field(self, field: inspect.Field) -> JsonSchema:
         found = self.of(field.type)
         if field.default is not msgspec.NODEFAULT:
             found = {**found, "default": _plain(field.default)}
         elif field.default_factory is not msgspec.NODEFAULT:
-            found = {**found, "default": _plain(field.default_factory())}
+            made = (
+                {"default": _plain(field.default_factory())}
+                if _constant(field.default_factory)
+                else {MADE: "made anew"}
+            )
+            found = {**found, **made}
         return found
 
 
@@ -159,5 +193,24 @@ def _tuple(items: Iterable[JsonSchema], count: int) -> JsonSchema:
     return {"type": "array", "prefixItems": list(items), "minItems": count, "maxItems": count}
 
 
+def _constant(factory: Any) -> bool:
+    """Tell whether a factory gives the same each time: an empty collection, or a struct of defaults that are so."""
+    if factory in COLLECTIONS:
+        return True
+    if not isinstance(factory, type) or not issubclass(factory, msgspec.Struct) or hasattr(factory, "__post_init__"):
+        return False
+    return all(
+        each.default is not msgspec.NODEFAULT or _constant(each.default_factory) for each in structs.fields(factory)
+    )
+
+
 def _plain(value: Any) -> Any:
-    return msgspec.json.decode(msgspec.json.encode(value, enc_hook=repr))  # as it is stored
+    """Return a value as it is stored, with sets in order; of one that has none, the name of its type."""
+    try:
+        return msgspec.json.decode(msgspec.json.encode(value, enc_hook=_unknown, order="deterministic"))
+    except TypeError:
+        return _unknown(value)
+
+
+def _unknown(value: Any) -> str:
+    return type(value).__qualname__  # and no address, which is another one in each process

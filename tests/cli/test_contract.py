@@ -40,11 +40,18 @@ def refold(*arguments: str, code: int = 0) -> Result:
 
 def test_a_contract_is_locked_and_holds(shop: Path) -> None:
     shop.write_text(BEFORE)
-    missing = refold("check", "locked_shop:app", code=1)
+    missing = refold("check", "locked_shop:app", code=2)
     assert "there is no lock contract.lock.json: `refold contract lock` writes one" in missing.output
     assert refold("lock", "locked_shop:app").output == "contract.lock.json is written, with 1 event. Commit it.\n"
     assert refold("check", "locked_shop:app", "--strict").output == "compatible\n"
     assert refold("lock", "locked_shop:app").output == "contract.lock.json says the same as before\n"
+
+
+def test_a_lock_that_cannot_be_read_is_told_from_an_incompatibility(shop: Path) -> None:
+    shop.write_text(BEFORE)
+    for content, said in (("{", "is no lock"), ('{"format": 99}', "is a lock of format 99")):
+        shop.with_name("contract.lock.json").write_text(content)
+        assert said in refold("check", "locked_shop:app", code=2).output
 
 
 def test_what_is_harmless_passes_and_what_is_new_can_be_asked_to_be_locked(shop: Path) -> None:

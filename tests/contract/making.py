@@ -6,7 +6,15 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 
 from refold import Event, State, Tag, stored_as
-from refold.contract.describe import Contract, Published, command_forms, event_forms, state_forms
+from refold.contract.describe import (
+    Contract,
+    FollowerForm,
+    Published,
+    Taken,
+    command_forms,
+    event_forms,
+    state_forms,
+)
 from refold.model.handler import read_decision
 from refold.model.schema import Schema
 
@@ -33,6 +41,8 @@ def told(
     states: Iterable[type[State]] = (),
     published: Sequence[type[Event]] | None = None,
     topic: str = "shop",
+    followers: Sequence[FollowerForm] = (),
+    taken: Sequence[type[Event]] | None = None,
 ) -> Contract:
     """Return the contract of an app that has these events."""
     schema = Schema(list(events), upcasters, own=False)
@@ -45,4 +55,6 @@ def told(
         published=None
         if published is None
         else Published(topic, event_forms(Schema(list(published), own=False)) if published else ()),
+        followers=tuple(followers),
+        taken=() if taken is None else (Taken("parcels", event_forms(Schema(list(taken), own=False)), ()),),
     )

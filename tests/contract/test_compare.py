@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -13,7 +14,7 @@ from refold import Command, State, Tag
 from refold.contract import compare as comparing
 from refold.contract import fit
 from refold.contract.compare import Mode, additions, compare
-from refold.contract.describe import Contract
+from refold.contract.describe import Contract, FollowerForm
 from tests.contract.making import CustomerId, OrderId, made, placed, told
 
 
@@ -146,6 +147,28 @@ def fields(before: Any, after: Any) -> tuple[Contract, Contract]:
     return told(placed(("it", before))), told(placed(("it", after)))
 
 
+def does(kind: Literal["projection", "process", "effect"], name: str, *emits: str) -> Contract:
+    """Return a contract in which something follows what was shipped."""
+    return told(OrderShipped, followers=[FollowerForm(name, kind, f"shop:{name}", "", ("OrderShipped.v1",), emits)])
+
+
+class PointInTime(Struct, array_like=True, forbid_unknown_fields=True):
+    x: int
+    y: int
+    t: int = 0
+
+
+class ClosedPoint(Struct, array_like=True, forbid_unknown_fields=True):
+    x: int
+    y: int
+
+
+class PlaceToFill(Struct, array_like=True):
+    x: int
+    y: int
+    z: int
+
+
 class Case(NamedTuple):
     old: Contract
     new: Contract
@@ -201,7 +224,9 @@ BREAKS = {
         "tag-moved",
         words="takes its tag 'customer' from by where it took it from of",
     ),
-    "a field that has no tag any more": Case(*fields(CustomerId, str), "tag-removed", words="not found by it"),
+    "a field that has no tag any more": Case(
+        *fields(CustomerId, str), "tag-removed", words="those stored before keep theirs"
+    ),
     "a field that has a tag now": Case(*fields(str, CustomerId), "tag-added", words="stored before are not found"),
     "a tag of another type": Case(
         *fields(Annotated[str, Tag("n")], Annotated[int, Tag("n")]), "tag-type", words="of a int where it was a str"
@@ -251,6 +276,39 @@ BREAKS = {
         told(V1, published=[placed(("how", Literal["a"]))]),
         told(V1, published=[placed(("how", Literal["a", "b"]))]),
         "value-added",
+    ),
+    "a bound where there was none, of another kind of number": Case(
+        *fields(int, Annotated[float, Meta(ge=0)]), "bounds-tightened", words="minimum"
+    ),
+    "keys of another type": Case(*fields(dict[str, int], dict[int, int]), "type-narrowed"),
+    "keys of another type, for old code": Case(*fields(dict[int, int], dict[str, int]), "type-widened", "forward"),
+    "a moment that is one of some words now": Case(*fields(date, Literal["today"]), "type-changed", "forward"),
+    "fewer positional fields than new code takes": Case(*fields(PointInTime, ClosedPoint), "field-removed"),
+    "more positional fields than old code takes": Case(*fields(ClosedPoint, PointInTime), "field-added", "forward"),
+    "a positional field that must be filled now": Case(*fields(PointIn3D, PlaceToFill), "default-removed"),
+    "a zone that must be there now": Case(*fields(datetime, Annotated[datetime, Meta(tz=True)]), "bounds-tightened"),
+    "an event of another context that must say more": Case(
+        told(V1, taken=[placed()]), told(V1, taken=[placed(("x", int))]), "field-required", words="what other contexts"
+    ),
+    "an event of another context that is not taken any more": Case(
+        told(V1, taken=[placed(), OrderShipped]), told(V1, taken=[placed()]), "taken-ended"
+    ),
+    "a context that is not listened to any more": Case(told(V1, taken=[placed()]), told(V1), "taken-ended"),
+    "an event of another context in its new version only": Case(
+        told(V1, taken=[V1]), told(V1, taken=[V2]), "taken-ended", words="although OrderPlaced.v2 is"
+    ),
+    "a process that is renamed": Case(
+        does("process", "bill", "Ship"),
+        does("process", "invoice", "Ship"),
+        "follower-renamed",
+        words="all its commands are given a second time",
+    ),
+    "an effect that is renamed": Case(
+        does("effect", "mail"), does("effect", "send_mail"), "follower-renamed", words="what is not done by then"
+    ),
+    "a process that is gone": Case(does("process", "bill"), told(OrderShipped), "follower-removed", words="timers"),
+    "an effect that is gone, where another is new": Case(
+        does("effect", "mail"), does("effect", "count", "Ship"), "follower-removed", words="lead to nothing"
     ),
 }
 """Each with the rule that tells of it, the mode in which it fails, and something of what is said."""
@@ -302,6 +360,25 @@ PASSES: dict[str, tuple[Contract, Contract, Mode]] = {
         told(V1, published=[placed(("how", Literal["a"]))]),
         "full",
     ),
+    "keys that may be any text": (*fields(dict[int, int], dict[str, int]), "backward"),
+    "whole numbers within wider bounds": (
+        *fields(Annotated[int, Meta(ge=0)], Annotated[float, Meta(ge=-1)]),
+        "backward",
+    ),
+    "an event of another context that need not say more": (
+        told(V1, taken=[placed(("x", int))]),
+        told(V1, taken=[placed(("x", int, 0), ("y", int, 0)), OrderShipped]),
+        "full",
+    ),
+    "an event of another context that is looked at less closely": (
+        told(V1, taken=[placed(("x", int))]),
+        told(V1, taken=[placed()]),
+        "full",
+    ),
+    "a projection that is renamed": (does("projection", "Sales"), does("projection", "Turnover"), "full"),
+    "a projection that is gone": (does("projection", "Sales"), told(OrderShipped), "full"),
+    "a process that is an effect now, and goes on": (does("process", "bill"), does("effect", "bill"), "full"),
+    "a process that gives other commands": (does("process", "bill", "Ship"), does("process", "bill", "Bill"), "full"),
 }
 
 
@@ -325,7 +402,8 @@ def test_every_rule_has_a_case() -> None:
     planted = {case.rule for case in BREAKS.values()}
     harmless = {each.rule for old, new, _ in PASSES.values() for each in compare(old, new)}
     source = "".join(Path(each.__file__).read_text(encoding="utf-8") for each in (comparing, fit))
-    about = "field|fields|default|type|value|bounds|member|length|tag|event|version|name|key|command|topic|upcast"
+    about = "field|fields|default|type|value|bounds|member|length|tag|event|version|name|key|command|topic"
+    about += "|upcast|taken|follower|projection"
     rules = set(re.findall(rf'"((?:{about}|publication)-[a-z]+)"', source))
     assert len(rules) > 25
     assert rules - planted - harmless == set()
@@ -360,3 +438,20 @@ def test_a_class_that_holds_itself_can_be_compared() -> None:
     assert not compare(told(placed(("it", Tree))), told(placed(("it", Tree))))
     [found] = compare(told(placed(("it", Tree))), told(placed(("it", TreeOfNumbers))))
     assert (found.path, found.rule) == ("it.name", "type-changed")
+
+
+def test_a_projection_that_is_renamed_is_told() -> None:
+    [found] = compare(does("projection", "Sales"), does("projection", "Turnover"))
+    assert (found.rule, found.said) == ("projection-renamed", "is called Turnover now, and built anew under that name")
+    [gone] = compare(does("projection", "Sales"), told(OrderShipped))
+    assert gone.rule == "projection-removed"
+
+
+def test_tags_are_told_in_their_order() -> None:
+    def tagged(kind: type) -> Contract:
+        return told(
+            made("Noted", *((f"field_{number}", Annotated[kind, Tag(f"t{number:02}")]) for number in range(20)))
+        )
+
+    found = [each for each in compare(tagged(str), tagged(int)) if each.rule == "tag-type"]
+    assert [re.findall(r"t\d\d", each.said)[0] for each in found] == [f"t{number:02}" for number in range(20)]

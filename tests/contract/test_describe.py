@@ -7,7 +7,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self, TypeAlias
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -41,6 +41,9 @@ class OrderPlaced(Event):
 
 class OrderShipped(Event):
     order_id: OrderId
+    by: frozenset[str] = frozenset({"post", "rail", "road", "sea", "air"})
+    route: set[str] = msgspec.field(default_factory=lambda: {"north", "south", "east", "west"})
+    parcel: UUID = msgspec.field(default_factory=uuid4)
 
 
 class ParcelSent(Event):
@@ -155,6 +158,31 @@ def test_it_is_the_same_in_every_process() -> None:
     assert runs == {msgspec.json.encode(make_app().contract())}
 
 
+def test_only_what_is_always_made_alike_is_written_as_a_default() -> None:
+    class Settings(Struct):
+        names: list[str] = []
+        size: int = 2
+
+    class Stamped(Struct):
+        id: UUID = msgspec.field(default_factory=uuid4)
+
+    class Made(Struct):
+        names: list[str] = []
+        settings: Settings = msgspec.field(default_factory=Settings)
+        stamped: Stamped = msgspec.field(default_factory=Stamped)
+        id: UUID = msgspec.field(default_factory=uuid4)
+        sets: frozenset[int] = frozenset({20, 3, 100})
+        unordered: frozenset[int | str] = frozenset({1, "a"})
+
+    found = json_schema(Made)["properties"]
+    assert found["names"]["default"] == []
+    assert found["settings"]["default"] == {"names": [], "size": 2}
+    assert found["id"] == {"type": "string", "format": "uuid", "x-default": "made anew"}
+    assert found["stamped"] == {"$ref": "#/$defs/Stamped", "x-default": "made anew"}
+    assert found["sets"]["default"] == [3, 20, 100]
+    assert found["unordered"]["default"] == "frozenset"
+
+
 def test_it_comes_back_from_json_as_it_was() -> None:
     contract = make_app().contract()
     assert msgspec.json.decode(msgspec.json.encode(contract), type=Contract) == contract
@@ -170,6 +198,10 @@ class Colour(StrEnum):
 class Point(Struct, array_like=True):
     x: int
     y: int = 1
+
+
+class Closed(Struct, array_like=True, forbid_unknown_fields=True):
+    x: int
 
 
 class Card(Struct, tag="card"):
@@ -200,6 +232,19 @@ class Tree(Struct):
         (Literal["a", "b"], {"enum": ["a", "b"]}),
         (Colour, {"title": "Colour", "enum": ["blue", "red"]}),
         (dict[str, int], {"type": "object", "additionalProperties": {"type": "integer"}}),
+        (
+            dict[int, str],
+            {
+                "type": "object",
+                "propertyNames": {"type": "string", "format": "integer"},
+                "additionalProperties": {"type": "string"},
+            },
+        ),
+        (
+            dict[Colour, Any],
+            {"type": "object", "propertyNames": {"enum": ["blue", "red"]}, "additionalProperties": {}},
+        ),
+        (dict[str | int, Any], {"type": "object", "additionalProperties": {}}),
         (set[str], {"type": "array", "items": {"type": "string"}, "uniqueItems": True}),
         (
             tuple[int, str],
@@ -216,6 +261,17 @@ class Tree(Struct):
                 "prefixItems": [{"type": "integer"}, {"type": "integer", "default": 1}],
                 "minItems": 1,
                 "x-fields": ["x", "y"],
+            },
+        ),
+        (
+            Closed,
+            {
+                "title": "Closed",
+                "type": "array",
+                "prefixItems": [{"type": "integer"}],
+                "items": False,
+                "minItems": 1,
+                "x-fields": ["x"],
             },
         ),
         (

@@ -2,7 +2,8 @@
 
 import json
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Annotated, Any, Literal
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -15,8 +16,10 @@ from refold import App, Event
 from refold.contract.asyncapi import asyncapi, cloud_event
 from refold.contract.describe import Contract, event_forms
 from refold.contract.documents import example, file_part, schema_document, schema_documents
+from refold.contract.fields import rows_of
 from refold.model.schema import Schema
 from refold.testing.strategies import events_of
+from tests.contract.making import told
 from tests.contract.node import packages
 from tests.contract.telling import HOSTILE, PUBLISHED, make_app
 
@@ -145,6 +148,32 @@ def test_asyncapi_says_places_of_an_array_as_draft_7_does() -> None:
     Draft7Validator(schema).validate(right)
     assert not Draft7Validator(schema).is_valid({**right, "pair": ["one", 2]})
     assert not Draft7Validator(schema).is_valid({**right, "where": ["one"]})
+
+
+class Corner(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    x: int
+    id: UUID = msgspec.field(default_factory=uuid4)
+
+
+class Drawn(Event):
+    corner: Corner
+    seats: dict[Annotated[int, msgspec.Meta(ge=3)], str]
+    by_letter: dict[Literal["a", "b"], int]
+
+
+def test_closed_arrays_and_keys_are_said_in_all_of_them() -> None:
+    [form] = event_forms(Schema([Drawn], own=False))
+    made = example(form.schema)
+    assert isinstance(msgspec.json.decode(msgspec.json.encode(made), type=Drawn), Drawn)
+    document = asyncapi(told(Drawn, published=[Drawn]))
+    schema = {**document["components"]["schemas"]["shop.Drawn.v1"], "components": document["components"]}
+    for validator in (Draft202012Validator(document_of(Drawn)), Draft7Validator(schema)):
+        validator.validate(made)
+        assert not validator.is_valid({**made, "corner": [*made["corner"], 3]})
+        assert not validator.is_valid({**made, "by_letter": {"c": 1}})
+    rows = {row.path: (row.type, row.required) for row in rows_of(form.schema)}
+    assert rows["seats"] == ("dict[int, str]", True)
+    assert rows["corner.id"] == ("UUID", False)
 
 
 def test_its_version_tells_that_something_changed() -> None:
