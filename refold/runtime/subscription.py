@@ -334,7 +334,10 @@ class Subscription:
             seconds.append(self._lease.written_at + SAVE_SECONDS - _now())
         if self.parking.due is not None:
             seconds.append((self.parking.due - datetime.now(UTC)).total_seconds())
-        if self._timers is not None and self._ring_at is None and (due := self._timers.seconds()) is not None:
+        if self._ring_at is not None:
+            # What had to come before the timers that are due has just been handled: it is their turn.
+            seconds += [0.0] if late >= self._ring_at and saving is None else []
+        elif self._timers is not None and (due := self._timers.seconds()) is not None:
             seconds.append(min(due, CLOCK_SECONDS))
         kicked = asyncio.ensure_future(self._kicked.wait())
         try:

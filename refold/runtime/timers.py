@@ -6,7 +6,7 @@ row; so it is done once in effect, whoever owns the process by then. Events that
 are handled before it is executed: a payment that came in time cancels what was to happen without it.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -139,9 +139,16 @@ class Timers:
                 done.append((timer.process, timer.name))
 
         await in_turn([((timer.key,) if timer.key else (), partial(run, timer)) for timer in timers])
+        if len(timers) == MOST:  # there may be more that are due: they are found when these are gone
+            self._due = timers[-1].due
+            return self._after(done, parked)
         rest = await self._find({}, len(timers) + 1)
         gone = {*done, *((each.process, each.name) for each in parked)}
         self._due = min((each.due for each in rest if (each.process, each.name) not in gone), default=None)
+        return self._after(done, parked)
+
+    @staticmethod
+    def _after(done: Sequence[tuple[str, str]], parked: Sequence[Timer]) -> list[Write]:
         return [*([Delete(TIMERS, done)] if done else ()), *([Put(TIMERS, parked)] if parked else ())]
 
     async def again(self, parked: Parked) -> list[Write]:

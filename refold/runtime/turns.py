@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeAlias
 
-AT_ONCE = 64
+AT_ONCE = 200
 """How much is done side by side, if nobody says."""
 
 Job: TypeAlias = tuple[Sequence[str], Callable[[], Awaitable[None]]]

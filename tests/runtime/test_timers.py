@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Annotated, Any, Self, TypeAlias
 
 import pytest
@@ -27,6 +28,7 @@ from refold import (
     later,
 )
 from refold.errors import StoreBusy
+from refold.runtime import subscription
 from refold.runtime.books import PARKED, TIMERS
 from refold.store.memory import MemoryStore
 from refold.store.open import open_store
@@ -244,6 +246,27 @@ async def test_by_the_real_clock(tmp_path: Path) -> None:
                 late = each.recorded_at - first.recorded_at
                 break
     assert timedelta(milliseconds=80) <= late < timedelta(seconds=1)
+
+
+async def test_it_does_not_wait_for_more_than_what_came_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscription, "SAVE_SECONDS", 60)  # what else would have it look again
+    dice, count = Random(5), 200
+
+    def soon(event: Placed) -> Later:
+        return later(Remind(event.order_id), after=timedelta(milliseconds=dice.randrange(20, 300)))
+
+    def note(cmd: Remind) -> Reminded:
+        return Reminded(cmd.order_id)
+
+    async with App(f"sqlite:///{tmp_path}/log.db", events=Placed | Reminded, decisions=[note], processes=[soon]) as app:
+        for number in range(count):
+            await app.record(Placed(f"o-{number}"))
+            await asyncio.sleep(0.005)
+        async with asyncio.timeout(10):
+            while await app.head() < 2 * count:
+                await asyncio.sleep(0.01)
 
 
 async def test_one_that_fails_is_parked_with_its_key_alone(log: Log, clock: Clock) -> None:
