@@ -172,8 +172,8 @@ async def test_a_store_that_does_not_sync_is_caught(folder: Path, monkeypatch: p
 
 def test_the_simulator_takes_back_what_was_not_synced() -> None:
     steps: list[Step] = [Name("a", 1), Write(1, 0, b"x" * 1024), Sync(1), SyncFolder(), Name("a", None), Name("b", 2)]
-    left = [image.files for image in images(steps, 500, Random(SEED)) if image.step == len(steps)]
+    left = [image.files for image in images(steps, 5_000, Random(SEED)) if image.step == len(steps)]
     assert {"a", "b"} == {name for files in left for name in files}
     assert {1, 0, 2} == {len(files) for files in left}, "each name is there, or not, by itself"
-    torn = [image.files for image in images([*steps[:2], SyncFolder()], 500, Random(SEED)) if image.step == 3]
+    torn = [image.files for image in images([*steps[:2], SyncFolder()], 5_000, Random(SEED)) if image.step == 3]
     assert {b"", b"x" * 512, bytes(512) + b"x" * 512, b"x" * 1024} == {bytes(files["a"]) for files in torn}
