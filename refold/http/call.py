@@ -36,7 +36,7 @@ class Limits(Struct, frozen=True):
     """How many arrays and objects JSON may have."""
     rows: int = 1_000
     """How many rows or events one answer may have."""
-    per_second: float = 500.0
+    per_second: float = 5_000.0
     """How many requests of one principal, on average."""
     streams: int = 100
     """How many open streams of one principal."""
