@@ -250,6 +250,14 @@ async def test_a_command_that_comes_again_changes_nothing(app: App) -> None:
     assert await app.head() == 2
 
 
+async def test_a_command_that_comes_again_and_finds_nothing_left_to_do_returns_its_first_position(app: App) -> None:
+    await app.execute(Deposit("a", 10))
+    assert await app.execute(Drain("a"), id="d") == 2
+    await app.execute(Deposit("b", 1))
+    assert await app.execute(Drain("a"), id="d") == 2
+    assert await app.execute(Drain("a"), id="other") == await app.head() == 3
+
+
 async def test_a_command_that_comes_several_times_at_once_is_done_once(log: Log) -> None:
     async with bank(log) as one, bank(log) as two:
         await one.execute(Deposit("a", 10))
