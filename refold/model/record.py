@@ -46,6 +46,8 @@ class Metadata(Struct, frozen=True, omit_defaults=True):
     actor: str = ""
     occurred_at: datetime = UNSAID
     extra: dict[str, Any] = {}  # msgspec gives each its own
+    traceparent: str = ""
+    """The span in which it was recorded, as the header of W3C Trace Context has it; empty if nobody traced."""
 
 
 class Recorded(Struct, Generic[E], frozen=True):

@@ -1,7 +1,7 @@
 """How events travel between contexts: as CloudEvents 1.0 in JSON, the structured form, which every broker carries.
 
-Source: https://github.com/cloudevents/spec, version 1.0.2. `partitionkey` and `sequence` are its documented
-extensions; `correlationid`, `causationid` and `actor` are ours.
+Source: https://github.com/cloudevents/spec, version 1.0.2. `partitionkey`, `sequence` and `traceparent` are
+its documented extensions; `correlationid`, `causationid` and `actor` are ours.
 """
 
 from datetime import datetime
@@ -36,6 +36,8 @@ class CloudEvent(Struct, frozen=True, omit_defaults=True):
     correlationid: str = ""
     causationid: str = ""
     actor: str = ""
+    traceparent: str = ""
+    """The span in which it was recorded."""
 
     @property
     def name(self) -> str:
@@ -79,6 +81,7 @@ def packed(
         correlationid=metadata.correlation_id,
         causationid=metadata.causation_id,
         actor=metadata.actor,
+        traceparent=metadata.traceparent,
     )
     return Message(event_id, key, _encode(event), CONTENT)
 

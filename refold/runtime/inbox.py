@@ -203,6 +203,7 @@ class Entrance:
             causation_id=event.causationid,
             actor=event.actor,
             occurred_at=event.time or stored.recorded_at,
+            traceparent=event.traceparent,
         )
         as_stored = StoredEvent(
             stored.position,
