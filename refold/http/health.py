@@ -20,7 +20,7 @@ async def ready(call: Call) -> Response:
     except RefoldError as error:
         return answer({"status": "not ready", "why": error.code}, status=503)
     if stopped:
-        return answer({"status": "not ready", "why": "SUBSCRIPTION_FAILED", "stopped": stopped}, status=503)
+        return answer({"status": "not ready", "why": "SUBSCRIPTION_FAILED", "stopped": list(stopped)}, status=503)
     return answer({"status": "ready"})
 
 

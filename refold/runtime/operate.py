@@ -40,6 +40,8 @@ logger = logging.getLogger("refold.app")
 
 STALLED_SECONDS = 60.0
 """How long a subscription that is behind may stand still until that is worth saying."""
+NOBODY = "nobody runs it"
+"""Begins the trouble of what has no owner."""
 
 
 class Standing(Struct, frozen=True):
@@ -88,11 +90,11 @@ class Operations:
         processes = [await self._of_process(name, head) for name in self._running.processes]
         return [*kept, *processes, *outbox, *[await self._of_inbox(name) for name in self._running.entrances]]
 
-    def stopped(self) -> list[str]:
-        """Return what this process runs, and has stopped for good."""
+    def stopped(self) -> dict[str, str]:
+        """Return what this process runs, and has stopped for good, each with why."""
         running = self._running
         every = [*running.subscriptions(), *running.inlets.values()]
-        return [each.name for each in every if each.failure is not None]
+        return {each.name: str(each.failure) for each in every if each.failure is not None}
 
     async def parked(self, name: str | None = None) -> list[Parked]:
         """Return what is parked, of one projection or process or all, in the order of positions."""
@@ -374,8 +376,8 @@ def _trouble(checkpoints: Sequence[Checkpoint], seconds_behind: float) -> str:
     for each in checkpoints:
         if each.trouble:
             return each.trouble
-        if seconds_behind > STALLED_SECONDS and not each.owner:
-            return f"nobody runs it: start the app, or `refold run`; it stands at position {each.position}"
+        if seconds_behind > STALLED_SECONDS and not shown(each.owner):
+            return f"{NOBODY}: start the app, or `refold run`; it stands at position {each.position}"
         stands = (datetime.now(UTC) - each.moved_at).total_seconds() if each.moved_at else 0.0
         if seconds_behind > STALLED_SECONDS and stands > STALLED_SECONDS:
             return f"no progress for {stands:.0f} s, after position {each.position}"

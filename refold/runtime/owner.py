@@ -35,7 +35,9 @@ def is_gone(owner: str) -> bool:
 
 
 def shown(owner: str) -> str:
-    """Return an owner for people: where, and which process."""
+    """Return an owner for people: where, and which process; empty if there is none, or it is gone."""
+    if is_gone(owner):
+        return ""
     machine, _, rest = owner.partition("|")
     pid, _, _ = rest.partition("|")
     return f"{machine.partition('/')[0]}:{pid}" if pid else ""
