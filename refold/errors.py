@@ -6,6 +6,7 @@
     ├── Rejected               the domain says no; subclass it for each reason
     ├── Conflict               an append condition did not hold
     ├── InvalidQuery           a query, filter or order that makes no sense
+    ├── InvalidBody            what somebody wrote as JSON does not fit
     ├── InvalidLock            a contract's lock that is missing, damaged or newer than this Refold
     ├── InvalidEvent           an event that no log may hold
     │   └── TooLarge           … because it is over a stated limit
@@ -74,6 +75,12 @@ class InvalidQuery(RefoldError):
     """This query makes no sense."""
 
     code = "INVALID_QUERY"
+
+
+class InvalidBody(RefoldError):
+    """What was written does not fit; `errors` says where."""
+
+    code = "INVALID_BODY"
 
 
 class InvalidLock(RefoldError):

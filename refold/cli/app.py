@@ -3,9 +3,11 @@
 import asyncio
 import importlib
 import sys
+from collections.abc import Mapping
 from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -14,6 +16,7 @@ from refold.cli.moment import MOMENT, MOMENT_OR_POSITION
 from refold.errors import InvalidQuery, WiringError
 from refold.model.state import State, state_kind
 
+T = TypeVar("T")
 STORE = click.option("--store", envvar="REFOLD_STORE", metavar="URL", help="Address of the log, if APP is a function.")
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 
@@ -46,7 +49,7 @@ def state(
       refold state bank.main:make_app Account 2378 --effective 1993-03-01 --store sqlite:///bank.db
     """
     found = loaded(app, store)
-    cls = _state_class(found, app, name)
+    cls = chosen(name, {each.__name__: each for each in found.states}, "state", app)
     try:
         initial = state_kind(cls).parsed(key)
     except InvalidQuery as error:
@@ -109,8 +112,12 @@ def loaded(path: str, store: str | None) -> App:
     return found
 
 
-def _state_class(app: App, path: str, name: str) -> type[State]:
-    states = {cls.__name__: cls for cls in app.states}
-    if name not in states:
-        raise click.UsageError(f"{path} has no state {name!r}; it has {', '.join(sorted(states)) or 'none'}")
-    return states[name]
+def chosen(name: str, known: Mapping[str, T], what: str, path: str) -> T:
+    """Return what an app has under a name, or say what it has, first what was perhaps meant."""
+    if name not in known:
+        near = get_close_matches(name, known, n=1, cutoff=0.5)
+        has = ", ".join(sorted(known)) or "none"
+        raise click.UsageError(
+            f"{path} has no {what} {name!r}; " + (f"did you mean {near[0]}? It has {has}" if near else f"it has {has}")
+        )
+    return known[name]

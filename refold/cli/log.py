@@ -7,10 +7,15 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 
 import click
+import msgspec
 
 from refold.cli.moment import MOMENT
-from refold.errors import InvalidQuery
+from refold.cli.parked import actor
+from refold.errors import InvalidBody, InvalidQuery
 from refold.model.query import Query, QueryItem
+from refold.model.record import Metadata, NewEvent
+from refold.model.schema import encode_metadata
+from refold.runtime.ids import new_id
 from refold.runtime.load import position_at
 from refold.store.api import Store
 from refold.store.open import open_store
@@ -128,6 +133,41 @@ def stats(store: str, as_json: bool) -> None:
                     found.add(event)
                 advance(page.upto)
         found.show(as_json=as_json)
+
+    _run(store, work)
+
+
+@log.command()
+@click.argument("type", metavar="TYPE")
+@click.argument("data", default="{}", metavar="JSON")
+@click.option("--version", default=1, show_default=True, type=click.IntRange(1), help="Of the type.")
+@click.option("--tag", "-g", "tags", multiple=True, metavar="NAME:VALUE", help="What it is about; repeatable.")
+@click.option("--id", "append_id", metavar="TEXT", help="One that comes again with the same id is not appended twice.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@STORE
+def append(
+    type: str, data: str, version: int, tags: tuple[str, ...], append_id: str | None, store: str, *, as_json: bool
+) -> None:
+    r"""Append an event as it is, past all decisions; no code of an app is needed, and none is asked.
+
+    To have an app decide, use `refold execute`. What DATA holds is not checked against a type: an app that cannot read
+    it parks it.
+
+    \b
+      refold log append OrderPlaced '{"order_id": "o-1", "total": 5}' --tag order:o-1 --id import-7
+    """
+    query_of((), tags)
+    try:
+        msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except msgspec.MsgspecError as error:
+        raise InvalidBody(f"the data of an event is a JSON object: {error}") from None
+
+    async def work(log: Store) -> None:
+        metadata = Metadata(event_id=new_id(), actor=actor())
+        event = NewEvent(type, data.encode(), tuple(sorted(set(tags))), version, encode_metadata(metadata))
+        done = await log.append([event], append_id=append_id)
+        said = msgspec.json.encode({"position": done.last}).decode() if as_json else str(done.last)
+        click.echo(said)
 
     _run(store, work)
 

@@ -9,8 +9,10 @@ import refold
 from refold.cli.app import check, state
 from refold.cli.contract import contract
 from refold.cli.docs import docs, stubs
+from refold.cli.execute import execute
 from refold.cli.log import log
 from refold.cli.move import carry_command, export_command, import_command, transform_command
+from refold.cli.new import new
 from refold.cli.parked import parked
 from refold.cli.process import effect, process
 from refold.cli.projection import projection
@@ -20,7 +22,7 @@ from refold.cli.run import run
 from refold.cli.serve import key, serve
 from refold.cli.store import store
 from refold.cli.types import show_command, types_command
-from refold.errors import InvalidLock, RefoldError, WiringError
+from refold.errors import InvalidBody, InvalidLock, RefoldError, WiringError
 
 
 class _Commands(click.Group):
@@ -33,7 +35,7 @@ class _Commands(click.Group):
             from refold.cli.show import cleaned
 
             click.echo(f"{click.style('error', fg='red', bold=True)} [{error.code}] {cleaned(str(error))}", err=True)
-            wrongly = isinstance(error, WiringError | InvalidLock) and not ctx.params.get("finding")
+            wrongly = isinstance(error, WiringError | InvalidLock | InvalidBody) and not ctx.params.get("finding")
             sys.exit(2 if wrongly else 1)
         except BrokenPipeError:
             sys.stderr.close()  # `refold log read | head`: nobody listens any more
@@ -49,9 +51,11 @@ def main() -> None:
     named as module:attribute, the attribute being an App, or a function that takes an address and returns one.
 
     \b
+      refold new shop
       refold log tail --store sqlite:///shop.db --follow
       refold log read --tag order:o-1 --json | jq .data
       refold state shop.main:app Order o-1 --as-of 2026-03-01
+      refold execute shop.main:app PlaceOrder '{"order_id": "o-1", "total": 5}'
       refold check shop.main:app
       refold run shop.main:app
       refold serve shop.main:app
@@ -64,6 +68,7 @@ def main() -> None:
     """
 
 
+main.add_command(new)
 main.add_command(log)
 log.add_command(export_command)
 log.add_command(import_command)
@@ -71,6 +76,7 @@ log.add_command(transform_command)
 log.add_command(carry_command)
 log.add_command(types_command)
 log.add_command(show_command)
+main.add_command(execute)
 main.add_command(state)
 main.add_command(store)
 main.add_command(check)

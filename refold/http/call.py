@@ -15,7 +15,8 @@ from starlette.responses import Response
 from refold.app import App
 from refold.errors import PositionAhead
 from refold.http.access import Principal
-from refold.http.problem import Refusal, invalid
+from refold.http.problem import Refusal
+from refold.model.body import UNFIT, invalid, misfit
 
 T = TypeVar("T")
 POSITION = "Refold-Position"
@@ -122,8 +123,8 @@ class Call:
         self._check_depth(body)
         try:
             return decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise invalid(error, what) from None
+        except UNFIT as error:
+            raise invalid(what, misfit(error)) from None
 
     async def _body(self) -> bytes:
         """Read the body, and no more of it than may be."""

@@ -1,12 +1,10 @@
 """`POST /commands/PlaceOrder`: a command is decided, and answered with the position of its outcome."""
 
-from typing import Any
-
-import msgspec
 from starlette.responses import Response
 
 from refold.http.call import Call, answer, found
 from refold.http.problem import Refusal
+from refold.model.body import command_of
 from refold.model.message import Command
 from refold.model.tag import tags_of
 
@@ -17,7 +15,7 @@ async def execute(call: Call) -> Response:
     """Execute a command; one that comes again with the same `Idempotency-Key` changes nothing."""
     name = call.path("name")
     kind = found(name, commands_of(call), "command")
-    call.principal.must_command(name, tags_of(command := await call.json(lambda body: _command(body, kind), name)))
+    call.principal.must_command(name, tags_of(command := await call.json(lambda body: command_of(body, kind), name)))
     headers = call.request.headers
     key = headers.get("idempotency-key")
     if key is not None and not 0 < len(key) <= LONGEST_ID:
@@ -37,14 +35,3 @@ async def execute(call: Call) -> Response:
 def commands_of(call: Call) -> dict[str, type[Command]]:
     """Return the commands that an app decides, by name."""
     return {kind.__name__: kind for kind in call.app.commands}
-
-
-def _command(body: bytes, kind: type[Command]) -> Command:
-    """Decode a command; a field that it does not have is refused, since it was meant to say something."""
-    given = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    known: dict[str, Any] = dict.fromkeys(kind.__struct_encode_fields__)
-    for name in given:
-        if name not in known:
-            fields = ", ".join(known) or "no fields"
-            raise msgspec.ValidationError(f"Unknown field; {kind.__name__} has {fields} - at `$.{name}`")
-    return msgspec.json.decode(body, type=kind)

@@ -14,8 +14,9 @@ from starlette.responses import Response
 
 from refold.errors import InvalidEvent, PositionAhead
 from refold.http.call import Call, answer
-from refold.http.problem import Refusal, invalid
+from refold.http.problem import Refusal
 from refold.http.stream import EventStream, Sent
+from refold.model.body import invalid, misfit
 from refold.model.query import AppendCondition, Query
 from refold.model.record import NewEvent, StoredEvent
 
@@ -188,6 +189,6 @@ def _query(call: Call) -> Query:
         try:
             return msgspec.json.decode(text, type=Query)
         except (msgspec.MsgspecError, RecursionError) as error:
-            raise invalid(error, "query") from None
+            raise invalid("query", misfit(error)) from None
     types, tags = call.texts("types"), call.texts("tags")
     return Query.of(types=types, tags=tags) if types or tags else Query()

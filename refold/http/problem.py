@@ -5,7 +5,6 @@
 
 import inspect
 import logging
-import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +15,7 @@ from starlette.responses import Response
 from refold.errors import (
     AppendIdReused,
     Conflict,
+    InvalidBody,
     InvalidEvent,
     InvalidQuery,
     NotKept,
@@ -38,6 +38,7 @@ STATUS: Mapping[type[RefoldError], int] = {
     AppendIdReused: 409,
     PositionAhead: 409,
     InvalidQuery: 400,
+    InvalidBody: 400,
     InvalidEvent: 400,
     TooLarge: 413,
     NotKept: 503,
@@ -52,7 +53,6 @@ STATUS: Mapping[type[RefoldError], int] = {
 AGAIN = (StoreBusy, Unavailable, NotKept, WaitTimeout)
 """What may pass by itself."""
 RETRY_SECONDS = 1
-WHERE = re.compile(r"^(?P<what>.*) - at `(?P<path>\$.*)`$", re.DOTALL)
 
 logger = logging.getLogger("refold.http")
 
@@ -67,15 +67,6 @@ class Refusal(Exception):
         self.detail = detail
         self.headers = headers or {}
         self.more = more
-
-
-def invalid(error: Exception, what: str) -> Refusal:
-    """Return the refusal of a body that does not fit: where, and what was expected there."""
-    said = WHERE.match(str(error))
-    path, message = (said["path"], said["what"]) if said else ("$", str(error))
-    return Refusal(
-        400, "INVALID_BODY", f"the body is no {what}: {message} at {path}", errors=[{"path": path, "message": message}]
-    )
 
 
 def response_to(error: Exception) -> Response:

@@ -54,7 +54,7 @@ async def test_a_refusal_says_why() -> None:
     ("body", "path", "message"),
     [
         ({"sku": "tea", "quantity": "3"}, "$.quantity", "Expected `int`, got `str`"),
-        ({"sku": "tea"}, "$", "Object missing required field `quantity`"),
+        ({"sku": "tea"}, "$.quantity", "Object missing required field `quantity`"),
         ({**TEA, "colour": 1}, "$.colour", "Unknown field; ReceiveStock has sku, quantity, name"),
         ([], "$", "Expected `object`, got `array`"),
     ],
