@@ -32,10 +32,21 @@ class Principal(Struct, frozen=True):
     """The names of the views that may be seen."""
     tags: frozenset[str] | None = None
     """Only what has one of these tags may be seen or commanded: `customer:c-1`."""
+    proof: str = ""
+    """By what a session knows them again: enough to look them up, nothing to come in with. See `Knows.again`."""
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether no rule narrows what may be seen."""
+        return self.tags is None and self.views is None
+
+    def can_be(self, role: Role) -> bool:
+        """Tell whether this role or a higher one is theirs."""
+        return ROLES.index(self.role) >= ROLES.index(role)
 
     def must_be(self, role: Role) -> None:
         """Refuse what takes a higher role."""
-        if ROLES.index(self.role) < ROLES.index(role):
+        if not self.can_be(role):
             raise _forbidden(f"{self.name} is {self.role}, and this takes {role}")
 
     def must_command(self, name: str, tags: Collection[str]) -> None:
@@ -74,6 +85,10 @@ class Knows(Protocol):
         """Return whose token this is; None if it is none of these."""
         ...
 
+    async def again(self, proof: str) -> Principal | None:
+        """Return who was let in before, by their proof, if they still would be."""
+        ...
+
 
 class Access:
     """Lets in whose token one of those given knows: `Access(Keys("keys.json"))`; without any, all of this machine."""
@@ -95,10 +110,21 @@ class Access:
         scheme, _, token = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Refusal(401, "UNAUTHENTICATED", "send a key or token: Authorization: Bearer …", ASK)
+        return await self.owner(token.strip())
+
+    async def owner(self, token: str) -> Principal:
+        """Return whose key or token this is, or refuse."""
         for each in self._knows:
-            if (principal := await each.principal(token.strip())) is not None:
+            if (principal := await each.principal(token)) is not None:
                 return principal
         raise Refusal(401, "UNAUTHENTICATED", "this key or token is not known, or has expired", ASK)
+
+    async def again(self, proof: str) -> Principal | None:
+        """Return who was let in before, by their proof, if they still would be."""
+        for each in self._knows:
+            if proof and (principal := await each.again(proof)) is not None:
+                return principal
+        return None
 
 
 def checked_role(text: str) -> Role:
@@ -133,6 +159,15 @@ def _is_local(connection: HTTPConnection) -> bool:
         and not any(name in connection.headers for name in FORWARDED)
         and connection.headers.get("sec-fetch-site", "none") in ("none", "same-origin")
     )
+
+
+def is_own_page(connection: HTTPConnection) -> bool:
+    """Tell whether a page of this very site asks, as a browser says; who says nothing is no browser of today."""
+    site = connection.headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    url = connection.url
+    return connection.headers.get("origin") == f"{url.scheme}://{url.netloc}"
 
 
 def _also(item: QueryItem | None, tag: str) -> QueryItem:

@@ -75,7 +75,7 @@ class Api:
         self.app = app
         self.access = access or Access()
         self.limits = limits
-        self._rates = _Rates(limits.per_second)
+        self._rates = Rates(limits.per_second)
         self._streams = Counter[str]()
         routes = [Route(each.path, _Bound(self, each), methods=[each.method]) for each in ENDPOINTS]
         self._asgi = Starlette(
@@ -99,19 +99,25 @@ class Api:
             response = await endpoint.handle(Call(self.app, request, principal, self.limits))
         except Exception as error:
             return response_to(error)
-        if isinstance(response, EventStream):
-            return _Counted(response, self._streams, principal.name)
-        return response
+        return self.counted(response, principal)
 
     async def _let_in(self, endpoint: Endpoint, request: Request) -> Principal:
         if endpoint.role is None:
             return Principal("anybody", "reader")
         principal = await self.access.principal(request)
-        principal.must_be(endpoint.role)
+        self.admit(principal, endpoint.role)
+        return principal
+
+    def admit(self, principal: Principal, role: Role) -> None:
+        """Refuse who may not, or has asked too much."""
+        principal.must_be(role)
         self._rates.take(principal.name)
         if self._streams[principal.name] >= self.limits.streams:
             raise Refusal(429, "TOO_MANY", f"{principal.name} has {self.limits.streams} open streams")
-        return principal
+
+    def counted(self, response: Response, principal: Principal) -> Response:
+        """Have a stream count as open until it ends."""
+        return _Counted(response, self._streams, principal.name) if isinstance(response, EventStream) else response
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncGenerator[None]:
@@ -150,8 +156,8 @@ class _Counted(Response):
             self._open[self._name] -= 1
 
 
-class _Rates:
-    """How much each principal may still ask now: it fills up over time."""
+class Rates:
+    """How much each may still ask now, by name: it fills up over time."""
 
     def __init__(self, per_second: float) -> None:
         self._per_second = per_second

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 from starlette.responses import Response
 
 from refold.errors import (
@@ -69,24 +70,42 @@ class Refusal(Exception):
         self.more = more
 
 
-def response_to(error: Exception) -> Response:
-    """Return the answer to a request that failed; what is nobody's business outside is logged, and not told."""
+class Problem(Struct, frozen=True):
+    """What went wrong, as those outside are told."""
+
+    status: int
+    code: str
+    title: str
+    detail: str
+    more: Mapping[str, Any] = {}
+    headers: Mapping[str, str] = {}
+
+
+def problem_of(error: Exception) -> Problem:
+    """Return what is told of a request that failed; what is nobody's business outside is logged, and not told."""
     match error:
         case Refusal():
-            return _response(
-                error.status, error.code, HTTPStatus(error.status).phrase, error.detail, error.more, error.headers
-            )
+            title = HTTPStatus(error.status).phrase
+            return Problem(error.status, error.code, title, error.detail, error.more, error.headers)
         case RefoldError() if status := _status_of(type(error)):
             more = dict(error.data)
             if isinstance(error, Rejected):
                 more["reason"] = type(error).__name__
             headers = {"Retry-After": str(RETRY_SECONDS)} if isinstance(error, AGAIN) else {}
-            return _response(status, error.code, _title(error), str(error), more, headers)
+            return Problem(status, error.code, _title(error), str(error), more, headers)
         case _:
             logger.error("a request failed", exc_info=error)
-            return _response(
-                500, "INTERNAL", HTTPStatus(500).phrase, "The request failed; the log of the server says why."
-            )
+            detail = "The request failed; the log of the server says why."
+            return Problem(500, "INTERNAL", HTTPStatus(500).phrase, detail)
+
+
+def response_to(error: Exception) -> Response:
+    """Return the answer to a request that failed."""
+    told = problem_of(error)
+    fields = {"title": told.title, "status": told.status, "detail": told.detail, "code": told.code}
+    problem = {**told.more, "type": f"urn:refold:problem:{told.code}", **fields}
+    body = msgspec.json.encode(problem, enc_hook=str)
+    return Response(body, told.status, headers=dict(told.headers), media_type=MEDIA_TYPE)
 
 
 def _status_of(kind: type[RefoldError]) -> int | None:
@@ -95,16 +114,3 @@ def _status_of(kind: type[RefoldError]) -> int | None:
 
 def _title(error: RefoldError) -> str:
     return (inspect.getdoc(type(error)) or type(error).__name__).split("\n\n")[0]
-
-
-def _response(
-    status: int,
-    code: str,
-    title: str,
-    detail: str,
-    more: Mapping[str, Any] | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    problem = {"type": f"urn:refold:problem:{code}", "title": title, "status": status, "detail": detail, "code": code}
-    body = msgspec.json.encode({**(more or {}), **problem}, enc_hook=str)
-    return Response(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)

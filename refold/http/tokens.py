@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +36,12 @@ class Key(Struct, frozen=True, omit_defaults=True):
 
     def principal(self) -> Principal:
         """Return who has it."""
-        return Principal(self.name, self.role, rule(self.commands), rule(self.views), rule(self.tags))
+        return Principal(self.name, self.role, rule(self.commands), rule(self.views), rule(self.tags), self.sha256)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it has not expired."""
+        return self.expires is None or self.expires > datetime.now(UTC)
 
 
 class _File(Struct):
@@ -54,15 +60,17 @@ class Keys:
 
     async def principal(self, token: str) -> Principal | None:
         """Return whose key this is."""
+        # The hash is looked up, not the key: what the time of this tells of a hash is of no use.
+        return await self.again(hash_of(token)) if token.startswith(PREFIX) else None
+
+    async def again(self, proof: str) -> Principal | None:
+        """Return whose key has this hash."""
         now = asyncio.get_running_loop().time()
         if now - self._looked > LOOK_SECONDS:
             self._looked = now
             self._look()
-        # The hash is looked up, not the key: what the time of this tells of a hash is of no use.
-        key = self._keys.get(hash_of(token)) if token.startswith(PREFIX) else None
-        if key is None or (key.expires is not None and key.expires <= datetime.now(UTC)):
-            return None
-        return key.principal()
+        key = self._keys.get(proof)
+        return key.principal() if key is not None and key.is_good else None
 
     def _look(self) -> None:
         try:
@@ -121,6 +129,15 @@ def _write(path: Path, keys: Sequence[Key]) -> None:
     new.replace(path)
 
 
+class _Said(Struct, tag="jwt"):
+    """What a session keeps of a signed token; the session is signed, too."""
+
+    name: str
+    role: Role
+    until: float
+    """Seconds since 1970."""
+
+
 class Jwt:
     """Signed tokens of an identity provider (OpenID Connect), checked with the keys that it publishes."""
 
@@ -165,7 +182,16 @@ class Jwt:
         if not roles:
             return None
         name = str(claims.get("email") or claims.get("preferred_username") or claims["sub"])
-        return Principal(name, ROLES[max(map(ROLES.index, roles))])
+        role = ROLES[max(map(ROLES.index, roles))]
+        return Principal(name, role, proof=msgspec.json.encode(_Said(name, role, float(claims["exp"]))).decode())
+
+    async def again(self, proof: str) -> Principal | None:
+        """Return whose token was good when the session began, until the token ends."""
+        try:
+            said = msgspec.json.decode(proof, type=_Said)
+        except msgspec.MsgspecError:
+            return None
+        return Principal(said.name, said.role, proof=proof) if said.until > time.time() else None
 
     def _claims(self, token: str) -> dict[str, Any]:
         key = self._client.get_signing_key_from_jwt(token).key
