@@ -1,5 +1,7 @@
 """`refold serve` and `refold key`: an app over HTTP, and who may use it."""
 
+import os
+import secrets
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,9 @@ import click
 from refold.cli.app import JSON, STORE, loaded
 
 if TYPE_CHECKING:
-    from refold.http.api import Api
+    from starlette.types import ASGIApp
+
+    from refold.http.serve import Served
 
 ROLES = ("reader", "writer", "operator", "admin")
 KEYS = click.option(
@@ -31,9 +35,10 @@ KEYS = click.option(
 @click.option("--tls-key", metavar="FILE")
 @click.option("--plain", is_flag=True, help="Listen beyond this machine without TLS: a proxy in front does it.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes.")
+@click.option("--console/--no-console", default=True, show_default=True, help="Serve the console, too.")
 @STORE
 def serve(app: str, store: str | None, tls_certificate: str | None, tls_key: str | None, **given: Any) -> None:
-    r"""Serve APP over HTTP: commands, states, views and the log; its projections and processes run along.
+    r"""Serve APP over HTTP, with a console for browsers; its projections and processes run along.
 
     Without keys, only programs on this machine are let in.
 
@@ -41,21 +46,36 @@ def serve(app: str, store: str | None, tls_certificate: str | None, tls_key: str
       refold serve shop.main:app
       refold serve shop.main:app --host 0.0.0.0 --keys keys.json --tls-certificate c.pem --tls-key k.pem
     """
-    from refold.http.serve import Served, api_of
+    from refold.console.session import SECRET
+    from refold.http.serve import Served
     from refold.http.serve import serve as run
 
     served = Served(app=app, store=store, certificate=tls_certificate, private_key=tls_key, **given)
     served.check()
-    api = api_of(served, loaded)  # a mistake is told here, not by each process
+    application = _application(served)  # a mistake is told here, not by each process
+    os.environ.setdefault(SECRET, secrets.token_urlsafe(32))
     click.echo(f"{app} is served at {served.url}; {served.url}/openapi.json says what there is. Ctrl-C ends it.")
-    run(served, "refold.cli.serve:worker", api if served.workers == 1 else None)
+    if served.console:
+        click.echo(f"Its console: {served.url}/console/")
+    run(served, "refold.cli.serve:worker", application if served.workers == 1 else None)
 
 
-def worker() -> "Api":
+def worker() -> "ASGIApp":
     """Return what one of several processes serves."""
-    from refold.http.serve import api_of, from_environment
+    from refold.http.serve import from_environment
 
-    return api_of(from_environment(), loaded)
+    return _application(from_environment())
+
+
+def _application(served: "Served") -> "ASGIApp":
+    from refold.http.serve import api_of
+
+    api = api_of(served, loaded)
+    if not served.console:
+        return api
+    from refold.console import Console
+
+    return Console(api, address=served.app)
 
 
 @click.group()

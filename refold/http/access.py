@@ -161,13 +161,13 @@ def _is_local(connection: HTTPConnection) -> bool:
     )
 
 
-def is_own_page(connection: HTTPConnection) -> bool:
-    """Tell whether a page of this very site asks, as a browser says; who says nothing is no browser of today."""
-    site = connection.headers.get("sec-fetch-site")
-    if site is not None:
-        return site == "same-origin"
+def must_be_own_page(connection: HTTPConnection) -> None:
+    """Refuse what no page of this very site asks for, as a browser says; who says nothing is no browser of today."""
     url = connection.url
-    return connection.headers.get("origin") == f"{url.scheme}://{url.netloc}"
+    site = connection.headers.get("sec-fetch-site")
+    origin = connection.headers.get("origin")
+    if not (site == "same-origin" if site is not None else origin == f"{url.scheme}://{url.netloc}"):
+        raise _forbidden("only a page of this site may ask for this")
 
 
 def _also(item: QueryItem | None, tag: str) -> QueryItem:

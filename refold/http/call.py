@@ -119,14 +119,14 @@ class Call:
         kind = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise Refusal(415, "NOT_JSON", f"the body is {kind or 'of no type'}; send Content-Type: application/json")
-        body = await self._body()
+        body = await self.body()
         self._check_depth(body)
         try:
             return decode(body)
         except UNFIT as error:
             raise invalid(what, misfit(error)) from None
 
-    async def _body(self) -> bytes:
+    async def body(self) -> bytes:
         """Read the body, and no more of it than may be."""
         parts: list[bytes] = []
         size = 0

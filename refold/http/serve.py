@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import uvicorn
 from msgspec import Struct
+from starlette.types import ASGIApp
 
 from refold.app import App
 from refold.errors import WiringError
@@ -36,6 +37,8 @@ class Served(Struct, frozen=True):
     plain: bool = False
     """Whether to serve without TLS beyond this machine: something in front of it sees to that."""
     workers: int = 1
+    console: bool = True
+    """Whether the console is served beside the API."""
 
     def check(self) -> None:
         """Refuse, with `WiringError`, what would let strangers in, or let others listen."""
@@ -68,7 +71,7 @@ def api_of(served: Served, load: Callable[[str, str | None], App]) -> Api:
     return Api(load(served.app, served.store), access)
 
 
-def serve(served: Served, factory: str, application: Api | None = None) -> None:
+def serve(served: Served, factory: str, application: ASGIApp | None = None) -> None:
     """Serve until Ctrl-C or SIGTERM; `factory` names what makes the app anew in each of several processes."""
     served.check()
     os.environ[VARIABLE] = msgspec.json.encode(served).decode()

@@ -9,6 +9,7 @@ import httpx
 import msgspec
 import uvicorn
 
+from refold import App
 from refold.http import Access, Api, Limits
 
 
@@ -16,11 +17,11 @@ from refold.http import Access, Api, Limits
 async def served(
     app: Any, access: Access | None = None, *, limits: Limits = Limits(), **options: Any
 ) -> AsyncGenerator[httpx.AsyncClient]:
-    api = app if isinstance(app, Api) else Api(app, access, limits=limits)
+    application: Any = Api(app, access, limits=limits) if isinstance(app, App) else app
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     given = {"log_level": "error", "lifespan": "on", "timeout_graceful_shutdown": 1, **options}
-    config = uvicorn.Config(api, **given)
+    config = uvicorn.Config(application, **given)
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)

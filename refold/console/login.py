@@ -1,0 +1,76 @@
+"""Coming in with a key, and going out again."""
+
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from refold.console.visit import Desk, Visit
+from refold.http.access import Principal, must_be_own_page
+from refold.http.api import Rates
+from refold.http.problem import Refusal
+
+NOBODY = Principal("", "reader")
+PER_SECOND = 5.0
+"""How often one address may try to come in."""
+
+
+class Doors:
+    """Where one comes in and goes out."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._rates = Rates(PER_SECOND)
+
+    async def ask(self, request: Request) -> Response:
+        """Show the form that takes a key."""
+        return self._form(request)
+
+    async def enter(self, request: Request) -> Response:
+        """Begin a session, or say that this is no key."""
+        visit = Visit(self._desk, request, NOBODY, [])
+        try:
+            must_be_own_page(request)
+            self._rates.take(request.client.host if request.client else "")
+            form = await visit.form()
+            response = RedirectResponse(_own(form.get("next", ""), visit), 303)
+            await self._desk.sessions.begin(request, response, form.get("key", "").strip())
+        except Refusal as refusal:
+            return self._form(request, refusal)
+        return response
+
+    async def leave(self, request: Request) -> Response:
+        """End a session."""
+        try:
+            must_be_own_page(request)
+        except Refusal as refusal:
+            return self._form(request, refusal)
+        response = Visit(self._desk, request, NOBODY, []).go("login")
+        self._desk.sessions.end(request, response)
+        return response
+
+    def _form(self, request: Request, refusal: Refusal | None = None) -> Response:
+        visit = Visit(self._desk, request, NOBODY, [])
+        return visit.page(
+            "login.html",
+            status=refusal.status if refusal else 200,
+            said=refusal.detail if refusal else "",
+            next=request.query_params.get("next", ""),
+            is_local=self._desk.api.access.is_local,
+        )
+
+
+def first(desk: Desk, request: Request) -> Response:
+    """Send somebody who has no session to where they come in, and from there to where they wanted to go."""
+    visit = Visit(desk, request, NOBODY, [])
+    to = visit.url("login", next=visit.here if request.method == "GET" else None)
+    if "hx-request" in request.headers:
+        return Response(status_code=401, headers={"HX-Redirect": to})
+    return RedirectResponse(to, 303)
+
+
+def _own(wanted: str, visit: Visit) -> str:
+    """Return where somebody wanted to go, if that is in this console."""
+    parts = urlsplit(wanted)
+    inside = wanted.startswith(f"{visit.root}/") and not parts.scheme and not parts.netloc and "\\" not in wanted
+    return wanted if inside and wanted.isprintable() else visit.url("")

@@ -1,0 +1,33 @@
+// What all pages share: the theme, copying, one submission for one click, and when not to refresh.
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button");
+  if (button?.dataset.copy !== undefined) {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    const label = button.textContent;
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = label; }, 1200);
+  } else if (button?.dataset.themeSwitch !== undefined) {
+    const root = document.documentElement;
+    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+    try { localStorage.setItem("refold-theme", root.dataset.theme); } catch { /* it lasts for this page */ }
+  }
+});
+
+document.addEventListener("submit", (event) => {
+  if (event.target.method !== "post") return;
+  for (const button of event.target.querySelectorAll("button")) setTimeout(() => { button.disabled = true; });
+});
+addEventListener("pageshow", () => {
+  for (const button of document.querySelectorAll("form button:disabled")) button.disabled = false;
+});
+
+// Nothing is fetched for a page that nobody sees, nor changed under a selection or an open field.
+document.addEventListener("htmx:before:request", (event) => {
+  const element = event.target;
+  if (!element.matches?.("[hx-trigger^='every']")) return;
+  const busy = element.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
+  const selecting = getSelection()?.type === "Range" && element.contains(getSelection().anchorNode);
+  if (document.hidden || busy || selecting) event.preventDefault();
+});

@@ -1,0 +1,181 @@
+"""The console's frame: who comes in and how, what leaves with every page, and that nobody else may ask."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from refold.console import Console
+from refold.console.console import PAGES
+from refold.http import Access, Api, Keys
+from refold.http.access import ROLES
+from refold.http.tokens import create, revoke
+from tests.http.serving import served
+from tests.http.shop import shop
+
+ALLOWED: dict[str, set[str]] = {
+    "reader": {"GET /"},
+    "writer": set(),
+    "operator": set(),
+    "admin": set(),
+}
+"""What each role may do beyond those before it. A new page has to be put here by somebody who has thought of it."""
+NARROWED = {"GET /"}
+"""What those may see whose key narrows them to some tags or views: these pages mind the rules themselves."""
+OWN = {"Sec-Fetch-Site": "same-origin"}
+
+
+def console(keys: Path | None = None) -> Console:
+    return Console(Api(shop("memory:"), Access(Keys(keys)) if keys else None), address="shop.main:app")
+
+
+@pytest.fixture
+def keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("refold.http.tokens.LOOK_SECONDS", 0)
+    return tmp_path / "keys.json"
+
+
+async def entered(client: httpx.AsyncClient, token: str, **form: str) -> httpx.Response:
+    return await client.post("/console/login", data={"key": token, **form}, headers=OWN)
+
+
+def test_every_page_is_for_somebody() -> None:
+    told = {(role, name) for role, names in ALLOWED.items() for name in names}
+    assert told == {(each.role, f"{each.method} {each.path}") for each in PAGES}
+    assert {f"{each.method} {each.path}" for each in PAGES if each.narrowed} == NARROWED
+
+
+async def test_on_this_machine_no_key_is_needed() -> None:
+    async with served(console()) as client:
+        assert (await client.get("/")).headers["location"] == "/console/"
+        assert (await client.get("/console")).headers["location"] == "/console/"
+        answer = await client.get("/console/")
+        assert answer.status_code == 200
+        assert "local" in answer.text
+        assert "Log out" not in answer.text
+        assert (await client.get("/log/head")).json() == {"position": 0}, "the API stands beside it"
+        elsewhere = await client.get("/console/", headers={"Host": "shop.example"})
+        assert elsewhere.status_code == 401
+
+
+async def test_a_key_begins_a_session_that_ends_with_it(keys: Path) -> None:
+    token = create(keys, "ann", "operator")
+    async with served(console(keys)) as client:
+        first = await client.get("/console/?a=b")
+        assert (first.status_code, first.headers["location"]) == (303, "/console/login?next=%2Fconsole%2F%3Fa%3Db")
+        assert (await client.get("/console/login")).status_code == 200
+        assert (await entered(client, "refold_guessed")).status_code == 401
+        assert "refold_session" not in client.cookies
+        answer = await entered(client, token, next="/console/?a=b")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/console/?a=b")
+        cookie = answer.headers["set-cookie"].lower()
+        assert token not in cookie
+        assert all(part in cookie for part in ("httponly", "samesite=strict", "path=/console"))
+        page = await client.get("/console/")
+        assert "ann" in page.text
+        assert "Log out" in page.text
+        revoke(keys, "ann")
+        assert (await client.get("/console/")).status_code == 303
+        live = await client.get("/console/", headers={"HX-Request": "true"})
+        assert (live.status_code, live.headers["hx-redirect"]) == (401, "/console/login?next=%2Fconsole%2F")
+
+
+async def test_who_goes_out_is_out_and_a_changed_cookie_is_none(keys: Path) -> None:
+    token = create(keys, "ann", "reader")
+    async with served(console(keys)) as client:
+        await entered(client, token)
+        cookie = client.cookies["refold_session"]
+        for at in range(len(cookie) - 1):  # the last character has bits that count for nothing
+            changed = cookie[:at] + ("A" if cookie[at] != "A" else "B") + cookie[at + 1 :]
+            answer = await client.get("/console/", headers={"Cookie": f"refold_session={changed}"})
+            assert answer.status_code == 303, at
+        assert (await client.post("/console/logout", headers=OWN)).headers["location"] == "/console/login"
+        assert (await client.get("/console/")).status_code == 303
+
+
+@pytest.mark.parametrize(
+    "to", ["https://evil.example/", "//evil.example", "/\\evil.example", "/log/head", "/console/\n"]
+)
+async def test_nobody_is_led_elsewhere(keys: Path, to: str) -> None:
+    token = create(keys, "ann", "reader")
+    async with served(console(keys)) as client:
+        assert (await entered(client, token, next=to)).headers["location"] == "/console/"
+
+
+async def test_only_a_page_of_the_console_may_ask(keys: Path) -> None:
+    token = create(keys, "ann", "admin")
+    async with served(console(keys)) as client:
+        url = str(client.base_url).rstrip("/")
+        for headers in ({}, {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "http://a"}):
+            answer = await client.post("/console/login", data={"key": token}, headers=headers)
+            assert answer.status_code == 403, headers
+            assert (await client.post("/console/logout", headers=headers)).status_code == 403
+        answer = await client.post("/console/login", data={"key": token}, headers={"Origin": url})
+        assert answer.status_code == 303, "a browser that does not say Sec-Fetch-Site says its origin"
+
+
+async def test_guessing_is_slowed_down(keys: Path) -> None:
+    create(keys, "ann", "admin")
+    async with served(console(keys)) as client:
+        assert {(await entered(client, f"refold_{each}")).status_code for each in range(20)} == {401, 429}
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_role_sees_and_does_what_it_may(keys: Path, role: Any) -> None:
+    token = create(keys, "me", role)
+    may = {name for each in ROLES[: ROLES.index(role) + 1] for name in ALLOWED[each]}
+    async with served(console(keys)) as client:
+        await entered(client, token)
+        for page in PAGES:
+            name = f"{page.method} {page.path}"
+            answer = await client.request(page.method, f"/console{asked(page.path)}", headers=OWN, **body_of(page))
+            assert (answer.status_code == 403) == (name not in may), (name, answer.status_code)
+            assert answer.status_code < 500, name
+
+
+async def test_who_is_narrowed_sees_pages_that_mind_it(keys: Path) -> None:
+    token = create(keys, "me", "admin", tags=["product:tea"])
+    async with served(console(keys)) as client:
+        await entered(client, token)
+        for page in PAGES:
+            answer = await client.request(page.method, f"/console{asked(page.path)}", headers=OWN, **body_of(page))
+            assert page.narrowed or answer.status_code == 403, page.path
+
+
+async def test_every_answer_is_guarded(keys: Path) -> None:
+    async with served(console(keys if create(keys, "me", "reader") else None)) as client:
+        for path in ("/console/", "/console/login", "/console/nowhere", "/console/static/console.css"):
+            headers = (await client.get(path)).headers
+            assert headers["content-security-policy"].startswith(
+                "default-src 'none'; script-src 'self'; style-src 'self'"
+            )
+            assert "frame-ancestors 'none'" in headers["content-security-policy"]
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["referrer-policy"] == "no-referrer"
+            assert ("immutable" in headers["cache-control"]) == path.endswith(".css")
+
+
+@pytest.mark.parametrize("path", ["../session.py", "%2e%2e/session.py", "%2Fetc%2Fpasswd", "", "vendor", "nothing.css"])
+async def test_only_static_files_are_given(path: str) -> None:
+    async with served(console()) as client:
+        assert (await client.get(f"/console/static/{path}")).status_code == 404
+
+
+def test_no_template_lets_markup_through_unescaped() -> None:
+    folder = Path(__file__).parents[2] / "refold/console/templates"
+    for path in folder.rglob("*.html"):
+        text = path.read_text()
+        for forbidden in ("|safe", "| safe", "autoescape false", "style=", "hx-on", "javascript:", "<script>"):
+            assert forbidden not in text, (path.name, forbidden)
+
+
+def asked(path: str) -> str:
+    names = ("{name}", "{key:path}", "{position:int}", "{version}")
+    for name, value in zip(names, ("Stock", "tea", "1", "v1"), strict=True):
+        path = path.replace(name, value)
+    return path
+
+
+def body_of(page: Any) -> dict[str, Any]:
+    return {"data": {}} if page.method == "POST" else {}
