@@ -1,5 +1,6 @@
 """The console's frame: who comes in and how, what leaves with every page, and that nobody else may ask."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,10 @@ def asked(path: str) -> str:
 
 def body_of(page: Any) -> dict[str, Any]:
     return {"data": {}} if page.method == "POST" else {}
+
+
+def test_what_others_wrote_is_as_they_wrote_it() -> None:
+    folder = Path(__file__).parents[2] / "refold/console/static/vendor"
+    sums = dict(reversed(line.split(maxsplit=1)) for line in (folder / "SHA256SUMS").read_text().splitlines())
+    assert {path.name: sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.name in sums} == sums
+    assert {path.name for path in folder.iterdir()} == {*sums, "SHA256SUMS"}
