@@ -29,6 +29,7 @@ from refold.runtime.look import RowsView, View
 from refold.runtime.operate import Operations
 from refold.runtime.project import Kept
 from refold.runtime.running import Running
+from refold.runtime.story import Story, story
 from refold.runtime.tables import Projection
 from refold.runtime.wiring import Wiring
 from refold.store.api import Clock, Conditions, Store, utc_now
@@ -232,6 +233,28 @@ class App:
             return await now.loader.at(state, bound)
         loaded, _ = await now.loader.current([state])
         return cast(S, next(iter(loaded.values())).state)
+
+    async def story(
+        self,
+        state: S,
+        *,
+        as_of: datetime | int | None = None,
+        effective: datetime | None = None,
+        upto: int | None = None,
+        after: int | None = None,
+        limit: int = 100,
+    ) -> Story[S]:
+        """Tell how a state came to be what it is: `story(Order("o-1"))` has its events, each with what it changed.
+
+        These are the last steps of its story, or the first after a position. `as_of`, `upto` and `effective` mean
+        what they do for `load`: the last step has what `load` would return. By `effective` the events are told in the
+        order in which they happened in the world. What cannot be read or folded is told as such at its step.
+        """
+        now, bound = self._now, await self._bound(as_of, upto)
+        moment = None if effective is None else _zoned(effective, "effective")
+        return await story(
+            now.store, self.schema, now.loader, state, after=after, upto=bound, effective=moment, limit=limit
+        )
 
     @overload
     def events(

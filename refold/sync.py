@@ -19,6 +19,7 @@ from refold.model.state import State
 from refold.runtime.look import Change, Found
 from refold.runtime.look import View as AsyncView
 from refold.runtime.operate import Operations as AsyncOperations
+from refold.runtime.story import Story
 
 S = TypeVar("S", bound=State)
 R = TypeVar("R", bound=Struct)
@@ -148,6 +149,10 @@ class App:
     ) -> S:
         """Return the state with this key; see `refold.App.load`."""
         return self._now.call(self._app.load(state, as_of=as_of, effective=effective, upto=upto))
+
+    def story(self, state: S, **bounds: Any) -> Story[S]:
+        """Tell how a state came to be what it is; see `refold.App.story`."""
+        return self._now.call(self._app.story(state, **bounds))
 
     def events(self, of: object = None, **bounds: Any) -> Iterator[Recorded[Event]]:
         """Go through events in order; see `refold.App.events`."""

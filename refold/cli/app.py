@@ -3,7 +3,7 @@
 import asyncio
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -49,11 +49,7 @@ def state(
       refold state bank.main:make_app Account 2378 --effective 1993-03-01 --store sqlite:///bank.db
     """
     found = loaded(app, store)
-    cls = chosen(name, {each.__name__: each for each in found.states}, "state", app)
-    try:
-        initial = state_kind(cls).parsed(key)
-    except InvalidQuery as error:
-        raise click.UsageError(str(error)) from None
+    initial = state_asked(found, app, name, key)
 
     async def work() -> State:
         async with found.passive() as running:
@@ -121,3 +117,12 @@ def chosen(name: str, known: Mapping[str, T], what: str, path: str) -> T:
             f"{path} has no {what} {name!r}; " + (f"did you mean {near[0]}? It has {has}" if near else f"it has {has}")
         )
     return known[name]
+
+
+def state_asked(app: App, path: str, name: str, key: Sequence[str]) -> State:
+    """Return a state of an app, before any event, by its name and key."""
+    cls = chosen(name, {each.__name__: each for each in app.states}, "state", path)
+    try:
+        return state_kind(cls).parsed(key)
+    except InvalidQuery as error:
+        raise click.UsageError(str(error)) from None

@@ -21,6 +21,7 @@ from refold.cli.rows import rows
 from refold.cli.run import run
 from refold.cli.serve import key, serve
 from refold.cli.store import store
+from refold.cli.story import story
 from refold.cli.types import show_command, types_command
 from refold.errors import InvalidBody, InvalidLock, RefoldError, WiringError
 
@@ -56,6 +57,7 @@ def main() -> None:
       refold log read --tag order:o-1 --json | jq .data
       refold state shop.main:app Order o-1 --as-of 2026-03-01
       refold execute shop.main:app PlaceOrder '{"order_id": "o-1", "total": 5}'
+      refold story shop.main:app Order o-1
       refold check shop.main:app
       refold run shop.main:app
       refold serve shop.main:app
@@ -78,6 +80,7 @@ log.add_command(types_command)
 log.add_command(show_command)
 main.add_command(execute)
 main.add_command(state)
+main.add_command(story)
 main.add_command(store)
 main.add_command(check)
 main.add_command(run)

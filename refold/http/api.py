@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from refold.app import App
-from refold.http import commands, health, log, states, views
+from refold.http import commands, health, log, states, stories, views
 from refold.http.access import Access, Principal, Role
 from refold.http.call import Call, Limits, answer
 from refold.http.openapi import document
@@ -50,6 +50,8 @@ ENDPOINTS = (
     Endpoint("POST", "/commands/{name}", "writer", commands.execute),
     Endpoint("GET", "/states/{name}", "reader", states.load),
     Endpoint("GET", "/states/{name}/{key:path}", "reader", states.load),
+    Endpoint("GET", "/stories/{name}", "reader", stories.tell),
+    Endpoint("GET", "/stories/{name}/{key:path}", "reader", stories.tell),
     Endpoint("GET", "/views/{name}", "reader", views.find),
     Endpoint("GET", "/views/{name}/rows", "reader", views.get),
     Endpoint("GET", "/views/{name}/rows/{key:path}", "reader", views.get),

@@ -10,6 +10,7 @@ import refold
 from refold.app import App
 from refold.contract.shape import json_schemas
 from refold.http.log import Asked, Batch, Wired
+from refold.http.stories import ToldStep
 from refold.model.hints import hints
 from refold.model.state import state_kind
 from refold.store.api import Appended
@@ -63,13 +64,14 @@ TIME = {"type": "string", "format": "date-time"}
 COUNT = {"type": "integer", "minimum": 0}
 AT_LEAST = ("at_least", COUNT, "Wait until a position is shown.")
 AS_OF = ("as_of", {"anyOf": [COUNT, TIME]}, "What was known then: a position, or a recorded time with a zone.")
+EFFECTIVE = ("effective", TIME, "What was true in the world then.")
 LIMIT = ("limit", COUNT, "How many at most.")
 LAST = {"name": "Last-Event-ID", "in": "header", "schema": COUNT, "description": "Where to go on."}
 
 
 def document(app: App) -> Json:
     """Return the document of an app."""
-    own = [Position, Problem, EventPage, Asked, Batch, Appended]
+    own = [Position, Problem, EventPage, Asked, Batch, Appended, ToldStep]
     kinds: list[type] = list(dict.fromkeys([*app.commands, *app.states, *app.views, *own]))
     refs, components = json_schemas(kinds, SCHEMAS)
     ref = dict(zip(kinds, refs, strict=True))
@@ -83,8 +85,11 @@ def document(app: App) -> Json:
                 "load",
                 state,
                 ref[state],
-                [*_path(keys), _query(*AS_OF), _query("effective", TIME, "What was true in the world then.")],
+                [*_path(keys), _query(*AS_OF), _query(*EFFECTIVE)],
             )
+        }
+        paths["/".join([f"/stories/{state.__name__}", *(f"{{{key}}}" for key in keys)])] = {
+            "get": _story(state, keys, ref)
         }
     for row, keys in app.views.items():
         name = row.__name__
@@ -111,6 +116,31 @@ def _command(command: type, ref: Mapping[type, Json]) -> Json:
     found = _operation("execute", command, ref[Position], [idempotency])
     found["requestBody"] = _body(ref[command])
     return found
+
+
+def _story(state: type, keys: Sequence[str], ref: Mapping[type, Json]) -> Json:
+    step = ref[ToldStep]
+    story = {
+        "type": "object",
+        "properties": {
+            "start": ref[state],
+            "steps": {"type": "array", "items": step},
+            "state": ref[state],
+            "upto": COUNT,
+            "has_earlier": {"type": "boolean"},
+            "next": {"type": ["integer", "null"]},
+        },
+    }
+    parameters = [
+        *_path(keys),
+        _query("after", COUNT, "The first steps after a position, rather than the last ones."),
+        _query("upto", COUNT, "Inclusive."),
+        _query(*LIMIT),
+        _query("states", {"type": "boolean"}, "The state after each step, too."),
+        _query(*AS_OF),
+        _query(*EFFECTIVE),
+    ]
+    return _operation("tell", state, story, parameters)
 
 
 def _find(row: type, ref: Mapping[type, Json]) -> Json:

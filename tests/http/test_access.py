@@ -19,6 +19,8 @@ ALLOWED = {
     "reader": {
         "GET /states/{name}",
         "GET /states/{name}/{key:path}",
+        "GET /stories/{name}",
+        "GET /stories/{name}/{key:path}",
         "GET /views/{name}",
         "GET /views/{name}/rows",
         "GET /views/{name}/rows/{key:path}",
