@@ -24,6 +24,7 @@ from refold.runtime.effect import Effected
 from refold.runtime.execute import Context
 from refold.runtime.given import asked, following, given
 from refold.runtime.inbox import Inbox
+from refold.runtime.index import Index
 from refold.runtime.load import checked_identity, position_at
 from refold.runtime.look import RowsView, View
 from refold.runtime.operate import Operations
@@ -64,6 +65,7 @@ class App:
         outbox: Iterable[type[Event] | Callable[..., Any]] = (),
         inbox: Iterable[Inbox] = (),
         analytics: str | Path | None = None,
+        index: bool = False,
         snapshot_every: int | None = None,
         hot_states: int = 10_000,
         clock: Clock = utc_now,
@@ -76,8 +78,9 @@ class App:
         on the topic of this app's `name`, by way of the broker `bus` (an address, or an open one): classes of events,
         and functions from an event to what others see of it. `inbox` says what is done with the events of others.
         `analytics` is a folder in which events and views are mirrored as Parquet files, to be asked by `query`. With
-        `snapshot_every`, a state that has folded so many events since its last snapshot is kept anew. `hot_states`
-        bounds how many are remembered in memory.
+        `index`, events are found by their words and ids at once: see `App.index`. With `snapshot_every`, a state that
+        has folded so many events since its last snapshot is kept anew. `hot_states` bounds how many are remembered in
+        memory.
         """
         self._wiring = Wiring(
             store,
@@ -93,6 +96,7 @@ class App:
             outbox=outbox,
             inbox=inbox,
             analytics=analytics,
+            index=index,
             snapshot_every=snapshot_every,
             hot_states=hot_states,
             clock=clock,
@@ -316,6 +320,11 @@ class App:
                 f"{described(row)} is not kept: add it, or the projection of its rows, to `projections`, or to `rows`"
             )
         return View(row, name, lambda: self._now)
+
+    @property
+    def index(self) -> Index:
+        """What finds events by words, ids and causes; quickly, if it is kept: `App(…, index=True)`."""
+        return Index(self._now.store, self._now.index)
 
     @property
     def operations(self) -> Operations:

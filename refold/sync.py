@@ -14,8 +14,10 @@ from msgspec import Struct
 import refold.app
 from refold.errors import StoreClosed, WiringError
 from refold.model.message import Command, Event
-from refold.model.record import Recorded
+from refold.model.record import Recorded, StoredEvent
 from refold.model.state import State
+from refold.runtime.index import Findings
+from refold.runtime.index import Index as AsyncIndex
 from refold.runtime.look import Change, Found
 from refold.runtime.look import View as AsyncView
 from refold.runtime.operate import Operations as AsyncOperations
@@ -167,6 +169,11 @@ class App:
         return View(self._app.view(row), self._now)
 
     @property
+    def index(self) -> "Index":
+        """What finds events; see `refold.App.index`."""
+        return Index(self._app.index, self._now)
+
+    @property
     def operations(self) -> "Operations":
         """The operator's side; see `refold.App.operations`."""
         return Operations(self._app.operations, self._now)
@@ -221,6 +228,34 @@ class View(Generic[R]):
     def watch(self, where: Mapping[str, Any] | None = None, *, after: int | None = None) -> Iterator[Change[R]]:
         """Go on giving the rows that change, for ever; see `refold.View.watch`."""
         return self._portal.each(self._view.watch(where, after=after), 1)
+
+
+class Index:
+    """Finds events of a log; see `refold.App.index`."""
+
+    def __init__(self, index: AsyncIndex, portal: Portal) -> None:
+        self._index = index
+        self._portal = portal
+
+    def search(self, words: str = "", **options: Any) -> Findings:
+        """Return the newest events that hold all the words; see `refold.runtime.index`."""
+        return self._portal.call(self._index.search(words, **options))
+
+    def event(self, event_id: str) -> StoredEvent | None:
+        """Return the event with this id, or None."""
+        return self._portal.call(self._index.event(event_id))
+
+    def at(self, position: int) -> StoredEvent | None:
+        """Return the event at a position, or None."""
+        return self._portal.call(self._index.at(position))
+
+    def correlated(self, correlation_id: str, **options: Any) -> Findings:
+        """Return the events of one story, the oldest first."""
+        return self._portal.call(self._index.correlated(correlation_id, **options))
+
+    def caused_by(self, causation_id: str, **options: Any) -> Findings:
+        """Return what happened because of an event or command, the oldest first."""
+        return self._portal.call(self._index.caused_by(causation_id, **options))
 
 
 class Operations:

@@ -53,6 +53,12 @@ def test_everything_that_the_app_does(app: App) -> None:
     assert view.get("a", at_least=at) == Balance("a", 6)
     assert view.find({"amount__gt": 1}, order="-amount", limit=1) == [Balance("b", 7)]
     assert view.count() == 2
+    [found] = app.index.search("ann").events
+    assert found == app.index.at(1)
+    correlation = next(iter(app.events(upto=1))).metadata.correlation_id
+    assert app.index.correlated(correlation).events == [found]
+    assert app.index.event("nobody's") is None
+    assert app.index.caused_by("nothing").complete
     for each in app.follow(after=2):
         assert each.event == Deposited("a", 1)
         break

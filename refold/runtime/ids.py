@@ -3,7 +3,9 @@
 import os
 import threading
 import time
+from datetime import UTC, datetime
 from random import Random
+from uuid import UUID
 
 _lock = threading.Lock()
 _random = Random()  # noqa: S311 - ids are unique, not secret; asking the kernel each time costs more than an append
@@ -28,3 +30,12 @@ def new_id() -> str:
     low = 0b10 << 62 | (stamp & 0x3FFF_FFFF) << 32 | noise
     text = f"{stamp >> 42:012x}7{high:03x}{low:016x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def time_of(id: str) -> datetime | None:
+    """Return when an id was made, if it is one of version 7."""
+    try:
+        found = UUID(id)
+        return datetime.fromtimestamp((found.int >> 80) / 1000, UTC) if found.version == 7 else None
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -21,6 +21,7 @@ from refold.runtime.contract import contract_of
 from refold.runtime.effect import Effect, Effected
 from refold.runtime.execute import Executor, decisions_by_command
 from refold.runtime.inbox import Arrivals, Inbox
+from refold.runtime.indexing import Indexing
 from refold.runtime.load import Loader
 from refold.runtime.owner import Owner
 from refold.runtime.project import Kept
@@ -55,6 +56,7 @@ class Wiring:
         outbox: Iterable[type[Event] | Callable[..., Any]],
         inbox: Iterable[Inbox],
         analytics: str | Path | None,
+        index: bool,
         snapshot_every: int | None,
         hot_states: int,
         clock: Clock,
@@ -83,10 +85,12 @@ class Wiring:
         self.rows = [RowState(each, self.schema) for each in several("rows", rows)]
         self.kept = {table.cls: each.name for each in self.projections for table in each.tables("")}
         self._analytics = folder(analytics)
+        self.index = Indexing() if index else None
         self._hot_states = hot_states
         self._snapshot_every = snapshot_every
         self.clock = clock
-        check(self.projections, self.processes, self.entrances, self.decisions, self.schema, self.rows)
+        kept = [*self.projections, *([self.index] if self.index else [])]
+        check(kept, self.processes, self.entrances, self.decisions, self.schema, self.rows)
         check_rows(self.rows, self.projections, self.processes)
 
     @property
@@ -163,6 +167,9 @@ class Wiring:
         running = Running(store, list(books.values()), loader, rows, executor, Owner(), self.clock)
         for each in self.projections:
             running.keep(each, Versions(each, books[each.how.database]))
+        views = list(running.upkeeps.values())
+        if self.index is not None:
+            running.index = running.keep(self.index, Versions(self.index, books[None]))
         for process in self.processes:
             # What it looks at lies in the past, so it remembers states of its own.
             process.acts_through(
@@ -175,7 +182,7 @@ class Wiring:
             running.processes[process.name] = process
         await self._open_borders(running, exits)
         if self._analytics is not None:
-            running.analytics = Analytics(self._analytics, self.schema, store, list(running.upkeeps.values()))
+            running.analytics = Analytics(self._analytics, self.schema, store, views)
         exits.push_async_callback(running.close)
         return running
 
@@ -197,7 +204,15 @@ class Wiring:
     async def _books_beside(self, store: Store, exits: AsyncExitStack) -> dict[str | None, Books]:
         """Open the databases in which views are kept: the log's own, and others."""
         books: dict[str | None, Books] = {}
-        needed = (self.projections, self.rows, self.processes, self._snapshot_every, self.outbox, self.entrances)
+        needed = (
+            self.projections,
+            self.rows,
+            self.processes,
+            self._snapshot_every,
+            self.outbox,
+            self.entrances,
+            self.index,
+        )
         if any(needed):
             books[None] = Books(open_views(store))
         for url in dict.fromkeys(each.how.database for each in self.projections):
@@ -211,7 +226,9 @@ class Wiring:
         """Return what a worker process needs to work on a projection."""
         if not isinstance(self.store, str):
             return None
-        how = next(each.how for each in self.projections if each.name == projection)
+        how = next((each.how for each in self.projections if each.name == projection), None)
+        if how is None:
+            return None
         return Recipe(self.store, how.database, definition, how, self.schema.events, self.upcasters)
 
     def _loader(self, store: Store, books: Books | None) -> Loader:

@@ -129,9 +129,19 @@ class Views(Protocol):
         ...
 
     async def search(
-        self, table: Table, words: str, where: Sequence[Condition], limit: int, offset: int = 0
+        self,
+        table: Table,
+        words: str,
+        where: Sequence[Condition],
+        limit: int,
+        offset: int = 0,
+        *,
+        last_first: bool = False,
     ) -> list[Hit]:
-        """Return the rows whose searched columns hold all the words, the best first; see `refold.view.search`."""
+        """Return the rows whose searched columns hold all the words, the best first; see `refold.view.search`.
+
+        With `last_first` they come by key, from the last one down, and are not judged: none has a score.
+        """
         ...
 
     async def expose(self, table: Table) -> None:

@@ -12,7 +12,7 @@ from refold.store.api import Appended, Conditions
 from refold.store.memory import MemoryStore
 from refold.view.api import Expect, Held, Hit, Put, Write
 from refold.view.find import Condition, Find, comparable, meets
-from refold.view.search import matching
+from refold.view.search import counted, matching
 from refold.view.table import LARGEST, Key, Row, Table, not_kept, unlike
 
 
@@ -114,10 +114,22 @@ class MemoryViews:
         return sum(meets(names, self._asked(table, row), where) for row in self._rows(table).values())
 
     async def search(
-        self, table: Table, words: str, where: Sequence[Condition], limit: int, offset: int = 0
+        self,
+        table: Table,
+        words: str,
+        where: Sequence[Condition],
+        limit: int,
+        offset: int = 0,
+        *,
+        last_first: bool = False,
     ) -> list[Hit]:
-        """Return the rows that hold all the words, the best first."""
-        return matching(table, await self.find(table, Find(tuple(where))), words)[offset : offset + limit]
+        """Return the rows that hold all the words, the best first or the last."""
+        rows = await self.find(table, Find(tuple(where)))
+        if last_first:
+            found = [Hit(row, 0.0) for row, _ in counted(table, reversed(rows), words)]
+        else:
+            found = matching(table, rows, words)
+        return found[offset : offset + limit]
 
     async def expose(self, table: Table) -> None:
         """Look whether there is such a table; nobody reads memory with SQL."""

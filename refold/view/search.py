@@ -8,7 +8,7 @@ Nothing else has a meaning.
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, islice
 
 from msgspec import Struct
@@ -97,16 +97,20 @@ def terms_of(table: Table, text: str) -> list[Term]:
     return terms
 
 
-def matching(table: Table, rows: Sequence[object], text: str) -> list[Hit]:
+def matching(table: Table, rows: Iterable[object], text: str) -> list[Hit]:
     """Return the rows that hold all the words, the best first: the search in its plainest form."""
+    hits = [Hit(row, float(count)) for row, count in counted(table, rows, text)]
+    return sorted(hits, key=lambda hit: -hit.score)
+
+
+def counted(table: Table, rows: Iterable[object], text: str) -> Iterator[tuple[object, int]]:
+    """Give the rows that hold all the words, each with how often it does, by weight."""
     terms = terms_of(table, text)
-    hits: list[Hit] = []
     for row in rows:
         found = words_in(table, row)
         counts = [sum(column.weight * term.within(words) for column, words in found) for term in terms]
         if counts and all(counts):
-            hits.append(Hit(row, float(sum(counts))))
-    return sorted(hits, key=lambda hit: -hit.score)
+            yield row, sum(counts)
 
 
 def highlighted(table: Table, row: object, text: str) -> dict[str, list[tuple[str, bool]]]:

@@ -26,6 +26,7 @@ TYPES: dict[Form, str] = {
     "json": "TEXT",
 }
 COMPARES: dict[Compare, str] = {"eq": "IS", "ne": "IS NOT", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+BOUNDS: tuple[Compare, ...] = ("lt", "le", "gt", "ge")
 KEYS_AT_ONCE = 1_000
 MISSING = "no such table"
 THERE = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?"
@@ -157,12 +158,21 @@ class SqliteViews:
         return int(await self._read(table, lambda connection: connection.execute(sql, bound).get))
 
     async def search(
-        self, table: Table, words: str, where: Sequence[Condition], limit: int, offset: int = 0
+        self,
+        table: Table,
+        words: str,
+        where: Sequence[Condition],
+        limit: int,
+        offset: int = 0,
+        *,
+        last_first: bool = False,
     ) -> list[Hit]:
-        """Return the rows that hold all the words, the best first."""
+        """Return the rows that hold all the words, the best first or the last."""
         terms = terms_of(table, words)
         if not terms:
             return []
+        if last_first:
+            return await self._search_from_last(table, terms, where, limit, offset)
         clause, bound = _where(where)
         weights = ", ".join(str(column.weight) for column in table.searched)
         index = _name(_words_name(table))
@@ -179,6 +189,29 @@ class SqliteViews:
             return [Hit(table.parse(row[1:]), row[0]) for row in connection.execute(sql, bound)]
 
         return await self._read(table, work)
+
+    async def _search_from_last(
+        self, table: Table, terms: Sequence[Term], where: Sequence[Condition], limit: int, offset: int
+    ) -> list[Hit]:
+        """Return the rows that hold all the words, by key from the last one down.
+
+        A key that is one whole number is the number of the row, too: then FTS5 gives the rows in order, from where
+        they are asked for, and no more of them are looked at than are wanted.
+        """
+        index, within = _name(_words_name(table)), list[Condition]()
+        order = ", ".join(f"kept.{_name(name)} DESC" for name in table.key) or "1"
+        if [column.form for column in table.columns if column.name in table.key] == ["integer"]:
+            within = [each for each in where if each.column.name in table.key and each.compare in BOUNDS]
+            order = 'found."its row" DESC'
+        bounds = "".join(f" AND rowid {COMPARES[each.compare]} ?" for each in within)
+        clause, bound = _where([each for each in where if each not in within])
+        sql = (
+            f'SELECT {_columns(table)} FROM (SELECT rowid AS "its row" FROM {index} WHERE {index} MATCH ?{bounds}) '  # noqa: S608 - names are quoted, values bound
+            f'AS found CROSS JOIN {_quoted(table)} AS kept ON kept.{ROW} = found."its row"{clause} '
+            f"ORDER BY {order} LIMIT ? OFFSET ?"
+        )
+        asked = [" AND ".join(map(_query, terms)), *(each.value for each in within), *bound, limit, offset]
+        return [Hit(row, 0.0) for row in await self._select(table, sql, asked)]
 
     async def expose(self, table: Table) -> None:
         """Show the rows of this version under the table's plain name, where they are not there already."""

@@ -44,6 +44,15 @@ class Odd(Struct, frozen=True):
     select: int = 0
 
 
+class Entry(Struct, frozen=True):
+    """Something that is found by a number."""
+
+    number: int
+    text: Annotated[str, Searched()] = ""
+    shelf: int = 0
+
+
+ENTRY = table_of(Entry, "Entry", ["number"], version="one")
 ODD = table_of(Odd, "Odd", ["rowid"], version="one")
 
 
@@ -96,6 +105,32 @@ class SearchRules(ViewRules):
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
         pages = [hit.row for start in range(0, 30, 7) for hit in await views.search(TEXT, "tea", (), 7, start)]
         assert pages == [hit.row for hit in hits]
+
+    @rule
+    async def test_the_last_come_first(self, views: Views) -> None:
+        """A search can give rows by key, from the last one down, within bounds, whatever fits best."""
+        await views.create([ENTRY, TEXT])
+        rows = [Entry(n, "tea " * (n % 3 + 1) + ("green" if n % 2 else "black"), n % 5) for n in range(-3, 30)]
+        await views.write([Put(ENTRY, rows)])
+        asked: dict[str, dict[str, object]] = {
+            "tea": {"number__lt": 20, "number__ge": -2},
+            "green te*": {"number__le": 19, "number__gt": 4, "shelf": 2},
+            "black": {"number": 8},
+            '"tea green"': {"number__in": [3, 5, 8], "number__ne": 5},
+            "": {},
+            "nothing": {},
+        }
+        for words, where in asked.items():
+            conditions = conditions_of(ENTRY, where)
+            expected = [hit.row.number for hit in await views.search(ENTRY, words, conditions, 100)]
+            found = await views.search(ENTRY, words, conditions, 100, last_first=True)
+            assert [hit.row.number for hit in found] == sorted(expected, reverse=True), words
+            second = await views.search(ENTRY, words, conditions, 7, 2, last_first=True)
+            assert [hit.row for hit in second] == [hit.row for hit in found[2:9]]
+            assert {hit.score for hit in found} <= {0.0}
+        await views.write([Put(TEXT, [Text("a", "tea"), Text("b", "tea tea", "tea"), Text("c", "tea")])])
+        hits = await views.search(TEXT, "tea", conditions_of(TEXT, {"thing_id__le": "b"}), 10, last_first=True)
+        assert [hit.row.thing_id for hit in hits] == ["b", "a"]
 
     @rule
     async def test_what_is_searched_follows_its_rows(self, views: Views) -> None:

@@ -210,9 +210,16 @@ class PostgresViews:
         return int(await self._on([table], lambda connection: connection.fetchval(sql, *bound)))
 
     async def search(
-        self, table: Table, words: str, where: Sequence[Condition], limit: int, offset: int = 0
+        self,
+        table: Table,
+        words: str,
+        where: Sequence[Condition],
+        limit: int,
+        offset: int = 0,
+        *,
+        last_first: bool = False,
     ) -> list[Hit]:
-        """Return the rows that hold all the words, the best first."""
+        """Return the rows that hold all the words, the best first or the last."""
         asked = terms_of(table, words)
         if not asked:
             return []
@@ -221,10 +228,12 @@ class PostgresViews:
         query = f"${len(bound) + 1}::text::tsquery"
         terms.append(f'"_words" @@ {query}')
         bound += [" & ".join(map(_query, asked)), limit, offset]
-        rank = f"ts_rank_cd('{COUNTS}', \"_words\", {query})"
+        rank = "0" if last_first else f"ts_rank_cd('{COUNTS}', \"_words\", {query})"
+        order = ", ".join(f"{named(name)} DESC" for name in table.key) or "1"
+        order = order if last_first else f"1 DESC, {layout.key}"
         sql = (
             f"SELECT {rank}, {layout.columns} FROM {layout.name}{_clause(terms)} "  # noqa: S608 - names are quoted, values bound
-            f"ORDER BY 1 DESC, {layout.key} LIMIT ${len(bound) - 1}::bigint OFFSET ${len(bound)}::bigint"
+            f"ORDER BY {order} LIMIT ${len(bound) - 1}::bigint OFFSET ${len(bound)}::bigint"
         )
         rows = await self._on([table], lambda connection: connection.fetch(sql, *bound))
         return [Hit(layout.state(row[1:]), float(row[0])) for row in rows]
