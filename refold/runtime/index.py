@@ -111,7 +111,11 @@ class Index:
     async def correlated(
         self, correlation_id: str, *, query: Query = Query(), after: int = 0, upto: int | None = None, limit: int = 100
     ) -> Findings:
-        """Return the events of one story, the oldest first; ask again with `after=findings.upto` for more."""
+        """Return the events of one story, the oldest first; ask again with `after=findings.upto` for more.
+
+        Without an index they are looked for from `after` on; if that is 0, from when the id was made, if it says so;
+        or else they are the newest, and `findings.after` says where older ones may be.
+        """
         return await self._by_id("correlation_id", correlation_id, query, after, upto, limit)
 
     async def caused_by(
