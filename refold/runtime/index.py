@@ -10,18 +10,21 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from refold.errors import NotKept
+from refold.errors import MissingCapability, NotKept
 from refold.model.query import Query
 from refold.model.record import StoredEvent
+from refold.runtime.books import Books
 from refold.runtime.ids import time_of
-from refold.runtime.indexing import IDS, Id, IndexedEvent, id_kept
+from refold.runtime.indexing import IDS, Id, IndexedEvent, Indexing, id_kept
 from refold.runtime.load import position_at
 from refold.runtime.scan import Sought, Stretch, scan, with_id
-from refold.runtime.upkeep import Upkeep
+from refold.runtime.versions import Versions
 from refold.store.api import Store
 from refold.view.api import Views
 from refold.view.find import conditions_of, find_of
+from refold.view.open import open_views
 from refold.view.search import MAX_CHARS, MAX_TERMS
 from refold.view.table import Table
 
@@ -51,14 +54,22 @@ class Findings(Struct, frozen=True):
 class Index:
     """Finds events of a log: see `App.index`. Without an index that is kept, it looks through the log itself."""
 
-    def __init__(self, store: Store, upkeep: Upkeep | None = None) -> None:
+    def __init__(self, store: Store, versions: Versions | None = None) -> None:
         self._store = store
-        self._upkeep = upkeep
+        self._versions = versions
+
+    @classmethod
+    def beside(cls, store: Store) -> "Index":
+        """Return what finds events of a log, by the index that some app keeps beside it, if one does."""
+        try:
+            return cls(store, Versions(Indexing(), Books(open_views(store))))
+        except MissingCapability:
+            return cls(store)
 
     @property
     def kept(self) -> bool:
-        """Whether there is an index."""
-        return self._upkeep is not None
+        """Whether there may be an index."""
+        return self._versions is not None
 
     async def search(
         self,
@@ -69,34 +80,39 @@ class Index:
         upto: int | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        backwards: bool = True,
         limit: int = 50,
     ) -> Findings:
         """Return the newest events that hold all the words, or have them as an id; without words, all of the query.
 
         `tea*` is the beginning of a word, `"green tea"` are words that follow one another; case and accents count for
         nothing. `since` is exclusive and `until` inclusive, as positions are; both are recorded times with a zone. If
-        it is not complete, ask again with `upto=findings.after` for what is older.
+        it is not complete, ask again with `upto=findings.after` for what is older; or if you do not go backwards, with
+        `after=findings.upto`.
         """
-        end = await self._store.head() if upto is None else min(upto, await self._store.head())
-        if until is not None:
-            end = min(end, await position_at(self._store, until))
-        if since is not None:
-            after = max(after, await position_at(self._store, since))
-        asked = Stretch(after, max(end, after))
+        asked = await self._asked(after, upto, since, until, backwards)
         if not words.strip():
             found, left = await scan(self._store, query, asked, _any, limit, seconds=LOOK_SECONDS)
-            return _newest(found, asked, left)
+            return _findings(found, asked, left)
         sought = Sought(words)
         kept = await self._kept()
         if kept is None:
             found, left = await scan(self._store, query, asked, sought.meets, limit, seconds=LOOK_SECONDS)
-            return _newest(found, asked, left)
-        behind = Stretch(kept.position, asked.upto)
+            return _findings(found, asked, left)
+        # What the index has not come to is looked at first. So is what is found at once, if many events are sought, or
+        # if the query is of few: the log has an index of its own for those.
+        behind = Stretch(kept.position, asked.upto) if backwards else None
         found, left = await scan(self._store, query, asked, sought.meets, limit, seconds=GLANCE_SECONDS, through=behind)
-        if left and len(found) < limit and left.upto <= kept.position:
-            positions, left = await kept.search(sought, query, left, limit - len(found))
+        if (part := kept.part(left)) and len(found) < limit:
+            positions, rest = await kept.search(sought, query, part, limit - len(found))
             found = [*found, *await self._events(positions)]
-        return _newest(found, asked, left)
+            left = rest if backwards else replace(left, after=rest.after)
+            if not backwards and not rest and left and len(found) < limit:
+                more, left = await scan(
+                    self._store, query, left, sought.meets, limit - len(found), seconds=LOOK_SECONDS
+                )
+                found = [*found, *more]
+        return _findings(found, asked, left)
 
     async def event(self, event_id: str) -> StoredEvent | None:
         """Return the event with this id; None if there is none, or without an index none was found in time."""
@@ -124,26 +140,34 @@ class Index:
         """Return what happened because of an event or command, as `correlated` does."""
         return await self._by_id("causation_id", causation_id, query, after, upto, limit)
 
+    async def _asked(
+        self, after: int, upto: int | None, since: datetime | None, until: datetime | None, backwards: bool
+    ) -> Stretch:
+        end = await self._store.head()
+        end = end if upto is None else min(upto, end)
+        if until is not None:
+            end = min(end, await position_at(self._store, until))
+        if since is not None:
+            after = max(after, await position_at(self._store, since))
+        return Stretch(after, max(end, after), backwards)
+
     async def _by_id(self, name: Id, value: str, query: Query, after: int, upto: int | None, limit: int) -> Findings:
-        head = await self._store.head()
-        end = head if upto is None else min(upto, head)
-        asked = Stretch(after, max(end, after), backwards=False)
+        asked = await self._asked(after, upto, None, None, backwards=False)
         if not value:
-            return _oldest([], asked, asked.done)
+            return _findings([], asked, asked.done)
         meets, kept = with_id(name, value), await self._kept()
         if kept is None:
             return await self._scan_for(value, meets, query, asked, limit)
         found: Sequence[StoredEvent] = ()
         left = asked
-        if asked.after < kept.position:
-            part = Stretch(after, min(end, kept.position), backwards=False)
+        if part := kept.part(asked):
             positions, rest = await kept.by_id(name, value, query, part, limit)
             found = [each for each in await self._events(positions) if meets(each)]
-            left = Stretch(rest.after, end, backwards=False)
+            left = replace(asked, after=rest.after)
             if rest or len(found) >= limit:
-                return _oldest(found, asked, left)
+                return _findings(found, asked, left)
         more, left = await scan(self._store, query, left, meets, limit - len(found), seconds=LOOK_SECONDS)
-        return _oldest([*found, *more], asked, left)
+        return _findings([*found, *more], asked, left)
 
     async def _scan_for(
         self, value: str, meets: Callable[[StoredEvent], bool], query: Query, asked: Stretch, limit: int
@@ -164,14 +188,15 @@ class Index:
 
     async def _kept(self) -> "_Kept | None":
         """Return the index, if there is one to be read."""
-        if self._upkeep is None:
+        if self._versions is None:
             return None
-        versions = self._upkeep.versions
         try:
-            [table] = self._upkeep.definition.tables((await versions.shown()).version)
-            return _Kept(table, versions.books.views, await self._upkeep.position())
+            shown = await self._versions.shown()
+            position = await self._versions.position(shown)
         except NotKept:
             return None
+        [table] = self._versions.definition.tables(shown.version)
+        return _Kept(table, self._versions.books.views, position)
 
     async def _events(self, positions: Sequence[int]) -> list[StoredEvent]:
         """Return the events at some positions, which are in order, one way or the other."""
@@ -193,20 +218,29 @@ class _Kept:
         self._table = table
         self._views = views
 
+    def part(self, left: Stretch) -> Stretch | None:
+        """Return the part of a stretch that is indexed, if one goes on with it; None if there is none."""
+        if left.backwards and left.upto > self.position:
+            return None
+        part = replace(left, upto=min(left.upto, self.position))
+        return part if left.after < part.upto else None
+
     async def search(self, sought: Sought, query: Query, within: Stretch, limit: int) -> tuple[Sequence[int], Stretch]:
         """Return the positions of events that hold the words or have the id, and what is left of the stretch."""
         text = _narrowed(sought, query)
 
         async def by_words(part: Stretch) -> Sequence[IndexedEvent]:
             where = conditions_of(self._table, _bounds(part))
-            hits = await self._views.search(self._table, text, where, PAGE, last_first=True)
+            hits = await self._views.search(self._table, text, where, PAGE, order="last" if part.backwards else "first")
             return [hit.row for hit in hits]
 
         walks = [await _walk(by_words, query, within, limit)]
         if sought.id:
             walks += [await _walk(self._fetching(name, sought.id), query, within, limit) for name in IDS]
-        left = max((left for _, left in walks), key=lambda left: left.upto)
-        positions = sorted({each for found, _ in walks for each in found if each > left.upto}, reverse=True)[:limit]
+        # As far as all of them have come.
+        left = max((left for _, left in walks), key=lambda left: left.upto - left.after)
+        every = {each for found, _ in walks for each in found if not left.after < each <= left.upto}
+        positions = sorted(every, reverse=within.backwards)[:limit]
         return positions, within.behind(positions[-1]) if len(positions) == limit else left
 
     async def by_id(
@@ -260,9 +294,7 @@ def _any(stored: StoredEvent) -> bool:
     return True
 
 
-def _newest(found: Sequence[StoredEvent], asked: Stretch, left: Stretch) -> Findings:
-    return Findings(found, left.upto, asked.upto, not left)
-
-
-def _oldest(found: Sequence[StoredEvent], asked: Stretch, left: Stretch) -> Findings:
+def _findings(found: Sequence[StoredEvent], asked: Stretch, left: Stretch) -> Findings:
+    if asked.backwards:
+        return Findings(found, left.upto, asked.upto, not left)
     return Findings(found, asked.after, left.after, not left)

@@ -66,17 +66,16 @@ class Running:
         self.inlets: dict[str, Subscription] = {}
         """The subscriptions of what enters, by name; their positions count messages."""
         self.analytics: Analytics | None = None
-        self.index: Upkeep | None = None
+        self.index: Versions | None = None
         self.follows = False
         self._owner = owner
         self._looker: asyncio.Task[None] | None = None
 
-    def keep(self, definition: Definition, versions: Versions) -> Upkeep:
-        """Add a projection; return what keeps it up."""
+    def keep(self, definition: Definition, versions: Versions) -> None:
+        """Add a projection."""
         name, store = definition.name, self.store
         self.upkeeps[name] = upkeep = Upkeep(definition, versions, store, self._owner)
         self.travels[name] = Travel(definition, versions, store, self.loader, partial(upkeep.reached, seconds=None))
-        return upkeep
 
     async def start(self) -> None:
         """Keep up what there is to be kept up."""

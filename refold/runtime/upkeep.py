@@ -99,9 +99,7 @@ class Upkeep:
 
     async def position(self) -> int:
         """Return how far the version has come that is read."""
-        shown = await self.versions.shown()
-        found = await self.versions.books.checkpoints(shown.subscriptions())
-        return min((found[name].position if name in found else 0 for name in shown.subscriptions()), default=0)
+        return await self.versions.position(await self.versions.shown())
 
     async def _reached(self, position: int, seconds: float) -> bool:
         """Wait a little; return whether the version that is read has come so far."""

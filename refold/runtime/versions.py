@@ -115,6 +115,11 @@ class Versions:
             version=active.version,
         )
 
+    async def position(self, version: Version) -> int:
+        """Return how far a version has come."""
+        found = await self.books.checkpoints(version.subscriptions())
+        return min((found[name].position if name in found else 0 for name in version.subscriptions()), default=0)
+
     def _fits(self, version: Version) -> bool:
         """Tell whether the rows of a version have all that this program's have."""
         if version.fingerprint == self.definition.fingerprint:

@@ -169,7 +169,8 @@ class Wiring:
             running.keep(each, Versions(each, books[each.how.database]))
         views = list(running.upkeeps.values())
         if self.index is not None:
-            running.index = running.keep(self.index, Versions(self.index, books[None]))
+            running.index = Versions(self.index, books[None])
+            running.keep(self.index, running.index)
         for process in self.processes:
             # What it looks at lies in the past, so it remembers states of its own.
             process.acts_through(

@@ -5,7 +5,7 @@ read, what is parked and how rows were in the past are rows themselves; see `ref
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -32,6 +32,8 @@ class Delete(Struct, frozen=True):
 
 
 Write: TypeAlias = Put | Delete
+Order: TypeAlias = Literal["best", "first", "last"]
+"""Which of the rows that a search finds come first."""
 
 
 class Held(Struct, frozen=True):
@@ -136,11 +138,11 @@ class Views(Protocol):
         limit: int,
         offset: int = 0,
         *,
-        last_first: bool = False,
+        order: Order = "best",
     ) -> list[Hit]:
         """Return the rows whose searched columns hold all the words, the best first; see `refold.view.search`.
 
-        With `last_first` they come by key, from the last one down, and are not judged: none has a score.
+        They can come by key instead, the first or the last one first: then they are not judged, and have no score.
         """
         ...
 

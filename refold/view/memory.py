@@ -10,7 +10,7 @@ from refold.errors import MissingCapability, StoreClosed
 from refold.model.record import NewEvent
 from refold.store.api import Appended, Conditions
 from refold.store.memory import MemoryStore
-from refold.view.api import Expect, Held, Hit, Put, Write
+from refold.view.api import Expect, Held, Hit, Order, Put, Write
 from refold.view.find import Condition, Find, comparable, meets
 from refold.view.search import counted, matching
 from refold.view.table import LARGEST, Key, Row, Table, not_kept, unlike
@@ -121,14 +121,15 @@ class MemoryViews:
         limit: int,
         offset: int = 0,
         *,
-        last_first: bool = False,
+        order: Order = "best",
     ) -> list[Hit]:
-        """Return the rows that hold all the words, the best first or the last."""
+        """Return the rows that hold all the words, in an order."""
         rows = await self.find(table, Find(tuple(where)))
-        if last_first:
-            found = [Hit(row, 0.0) for row, _ in counted(table, reversed(rows), words)]
-        else:
+        if order == "best":
             found = matching(table, rows, words)
+        else:
+            ordered = rows if order == "first" else reversed(rows)
+            found = [Hit(row, 0.0) for row, _ in counted(table, ordered, words)]
         return found[offset : offset + limit]
 
     async def expose(self, table: Table) -> None:

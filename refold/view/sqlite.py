@@ -12,7 +12,7 @@ from refold.store.api import Appended, Conditions
 from refold.store.sqlite import SqliteStore
 from refold.store.sqlite.database import Database
 from refold.store.sqlite.insert import insert
-from refold.view.api import Delete, Expect, Held, Hit, Put, Write
+from refold.view.api import Delete, Expect, Held, Hit, Order, Put, Write
 from refold.view.find import Compare, Condition, Find
 from refold.view.search import Term, terms_of, words_in
 from refold.view.table import Column, Form, Key, Row, Table, not_kept, unlike
@@ -165,14 +165,14 @@ class SqliteViews:
         limit: int,
         offset: int = 0,
         *,
-        last_first: bool = False,
+        order: Order = "best",
     ) -> list[Hit]:
-        """Return the rows that hold all the words, the best first or the last."""
+        """Return the rows that hold all the words, in an order."""
         terms = terms_of(table, words)
         if not terms:
             return []
-        if last_first:
-            return await self._search_from_last(table, terms, where, limit, offset)
+        if order != "best":
+            return await self._search_by_key(table, terms, where, limit, offset, "DESC" if order == "last" else "ASC")
         clause, bound = _where(where)
         weights = ", ".join(str(column.weight) for column in table.searched)
         index = _name(_words_name(table))
@@ -190,19 +190,19 @@ class SqliteViews:
 
         return await self._read(table, work)
 
-    async def _search_from_last(
-        self, table: Table, terms: Sequence[Term], where: Sequence[Condition], limit: int, offset: int
+    async def _search_by_key(
+        self, table: Table, terms: Sequence[Term], where: Sequence[Condition], limit: int, offset: int, way: str
     ) -> list[Hit]:
-        """Return the rows that hold all the words, by key from the last one down.
+        """Return the rows that hold all the words, by key.
 
         A key that is one whole number is the number of the row, too: then FTS5 gives the rows in order, from where
         they are asked for, and no more of them are looked at than are wanted.
         """
         index, within = _name(_words_name(table)), list[Condition]()
-        order = ", ".join(f"kept.{_name(name)} DESC" for name in table.key) or "1"
+        order = ", ".join(f"kept.{_name(name)} {way}" for name in table.key) or "1"
         if [column.form for column in table.columns if column.name in table.key] == ["integer"]:
             within = [each for each in where if each.column.name in table.key and each.compare in BOUNDS]
-            order = 'found."its row" DESC'
+            order = f'found."its row" {way}'
         bounds = "".join(f" AND rowid {COMPARES[each.compare]} ?" for each in within)
         clause, bound = _where([each for each in where if each not in within])
         sql = (

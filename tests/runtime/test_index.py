@@ -34,9 +34,7 @@ def positions(found: Findings) -> list[int]:
 
 def waiting(app: App) -> Upkeep:
     """Return what keeps the index of an app up."""
-    upkeep = app._now.index  # pyright: ignore[reportPrivateUsage]
-    assert upkeep is not None
-    return upkeep
+    return app._now.upkeeps["LogIndex"]  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_words_ids_and_causes(log: Log) -> None:
@@ -47,7 +45,7 @@ async def test_words_ids_and_causes(log: Log) -> None:
         second = await app.record(Clicked("about us", 12), Clicked("home"), correlation_id="story-1")
         unknown = (await app.log.append([event({"any": ["Thé", {"x": 1.50}]}, "Of.Others", ["page:home", "x:y"])])).last
         await app.settle()
-        for find in (app.index, Index(app.log)):
+        for find in (app.index, Index(app.log), Index.beside(app.log)):
             for words, found in {
                 "home": [unknown, second, first],
                 "HOME clicked": [second, first],
@@ -112,6 +110,7 @@ async def test_filters_combine(log: Log) -> None:
                 assert positions(await find.search("tea", query=query)) == found
             tea = Query.of(types=["Placed"])
             assert positions(await find.search("tea", query=tea, upto=2)) == [1]
+            assert positions(await find.search("tea", backwards=False, limit=3)) == [1, 2, 3]
             assert positions(await find.search("tea", query=tea, after=1)) == [3]
         with pytest.raises(InvalidQuery, match="no word to search for"):
             await app.index.search("*** !")
@@ -159,7 +158,12 @@ async def test_whatever_is_sought_in_whatever_is_there(log: Log) -> None:
                 )
                 for _ in range(chance.randrange(3))
             ]
-            bounds = {"query": Query(tuple(items)), "upto": chance.randrange(160), "limit": chance.choice([3, 500])}
+            bounds = {
+                "query": Query(tuple(items)),
+                "upto": chance.randrange(160),
+                "limit": chance.choice([3, 500]),
+                "backwards": chance.random() < 0.7,
+            }
             kept, plain = await app.index.search(words, **bounds), await Index(app.log).search(words, **bounds)  # type: ignore[arg-type]
             assert positions(kept) == positions(plain), (words, bounds)
             assert kept.complete == plain.complete or len(kept.events) == bounds["limit"]
@@ -253,3 +257,4 @@ async def test_the_index_is_a_projection_to_operators_only(log: Log) -> None:
         async with app.passive() as other:
             assert other.index.kept
             assert positions(await other.index.search("home")) == [at]
+            assert positions(await Index.beside(app.log).search("home")) == [at]

@@ -13,7 +13,7 @@ from refold.store.api import Appended, Conditions
 from refold.store.postgres import PostgresStore, read_address
 from refold.store.postgres.address import Address, quoted
 from refold.store.postgres.connections import PATIENCE, Connection, Connections
-from refold.view.api import Expect, Held, Hit, Write
+from refold.view.api import Expect, Held, Hit, Order, Write
 from refold.view.find import Compare, Condition, Find
 from refold.view.postgres.beside import AppendStep
 from refold.view.postgres.columns import missing_columns
@@ -217,9 +217,9 @@ class PostgresViews:
         limit: int,
         offset: int = 0,
         *,
-        last_first: bool = False,
+        order: Order = "best",
     ) -> list[Hit]:
-        """Return the rows that hold all the words, the best first or the last."""
+        """Return the rows that hold all the words, in an order."""
         asked = terms_of(table, words)
         if not asked:
             return []
@@ -228,12 +228,13 @@ class PostgresViews:
         query = f"${len(bound) + 1}::text::tsquery"
         terms.append(f'"_words" @@ {query}')
         bound += [" & ".join(map(_query, asked)), limit, offset]
-        rank = "0" if last_first else f"ts_rank_cd('{COUNTS}', \"_words\", {query})"
-        order = ", ".join(f"{named(name)} DESC" for name in table.key) or "1"
-        order = order if last_first else f"1 DESC, {layout.key}"
+        rank, by = f"ts_rank_cd('{COUNTS}', \"_words\", {query})", f"1 DESC, {layout.key}"
+        if order != "best":
+            way = "DESC" if order == "last" else "ASC"
+            rank, by = "0", ", ".join(f"{named(name)} {way}" for name in table.key) or "1"
         sql = (
             f"SELECT {rank}, {layout.columns} FROM {layout.name}{_clause(terms)} "  # noqa: S608 - names are quoted, values bound
-            f"ORDER BY {order} LIMIT ${len(bound) - 1}::bigint OFFSET ${len(bound)}::bigint"
+            f"ORDER BY {by} LIMIT ${len(bound) - 1}::bigint OFFSET ${len(bound)}::bigint"
         )
         rows = await self._on([table], lambda connection: connection.fetch(sql, *bound))
         return [Hit(layout.state(row[1:]), float(row[0])) for row in rows]
