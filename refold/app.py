@@ -32,6 +32,7 @@ from refold.runtime.project import Kept
 from refold.runtime.running import Running
 from refold.runtime.story import Story, story
 from refold.runtime.tables import Projection
+from refold.runtime.telemetry import Telemetry
 from refold.runtime.wiring import Wiring
 from refold.store.api import Clock, Conditions, Store, utc_now
 from refold.store.open import open_store
@@ -158,6 +159,11 @@ class App:
     def contract(self) -> Contract:
         """Return all that others rely on: what is stored, taken, kept and published, as one value."""
         return self._wiring.contract()
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """What this app tells of itself: figures, and spans where OpenTelemetry is set up."""
+        return self._wiring.telemetry
 
     @property
     def log(self) -> Store:

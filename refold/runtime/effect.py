@@ -21,8 +21,10 @@ from refold.model.schema import Schema
 from refold.model.state import Identity, State
 from refold.runtime.books import Parked
 from refold.runtime.ids import new_id
+from refold.runtime.instruments import ATTEMPTS
 from refold.runtime.parking import said
 from refold.runtime.react import Kind, Process
+from refold.runtime.telemetry import code_of
 from refold.view.api import Write
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
@@ -101,9 +103,7 @@ class Effect(Process):
         for attempt in range(self.how.attempts):
             await self._permitted()
             try:
-                async with asyncio.timeout(self.how.seconds):
-                    key = IdempotencyKey(own_id)
-                    given = await self.handler.call(recorded.event, states, recorded.metadata, reader, key)
+                given = await self._try(recorded, states, reader, own_id, attempt)
             except (StoreError, Conflict, Unavailable, WiringError):
                 raise
             except Exception as error:
@@ -125,6 +125,22 @@ class Effect(Process):
                     del self._done[next(iter(self._done))]
                 return given
         raise AssertionError("unreachable")
+
+    async def _try(
+        self, recorded: Recorded[Event], states: Mapping[Identity, State], reader: Reader, own_id: str, attempt: int
+    ) -> list[Any]:
+        """Call the function once, and count how that ended."""
+        outcome = "ok"
+        try:
+            with self._telemetry.span(f"call {self.name}", "client", said={"refold.attempt": attempt + 1}):
+                async with asyncio.timeout(self.how.seconds):
+                    key = IdempotencyKey(own_id)
+                    return await self.handler.call(recorded.event, states, recorded.metadata, reader, key)
+        except BaseException as error:
+            outcome = code_of(error)
+            raise
+        finally:
+            self._telemetry.figures.count(ATTEMPTS, self.name, outcome)
 
     async def _permitted(self) -> None:
         """Wait until one more may begin."""

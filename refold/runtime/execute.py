@@ -2,8 +2,9 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
 from datetime import datetime
 from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
@@ -20,9 +21,11 @@ from refold.model.record import UNSAID, Metadata, NewEvent
 from refold.model.schema import Schema
 from refold.model.state import Identity, State, state_kind
 from refold.runtime.ids import new_id
+from refold.runtime.instruments import APPENDS, COMMAND_SECONDS, COMMANDS, CONFLICTS, EVENTS
 from refold.runtime.load import Loaded, Loader, checked_identity
 from refold.runtime.registry import Registry
 from refold.runtime.rows import RowStates, Seen
+from refold.runtime.telemetry import Spanning, Telemetry, code_of
 from refold.store.api import Clock, Conditions, Store
 
 ATTEMPTS = 20
@@ -43,7 +46,7 @@ class Context(Struct, frozen=True):
     causation_id: str = ""
     extra: Mapping[str, Any] = {}
 
-    def metadata(self) -> Metadata:
+    def metadata(self, traceparent: str = "") -> Metadata:
         """Return what all events of this command share; `causation_id` is the command's own id."""
         if self.occurred_at is not None and self.occurred_at.utcoffset() is None:
             raise InvalidEvent(f"occurred_at={self.occurred_at!r} has no time zone: use datetime(…, tzinfo=UTC)")
@@ -54,6 +57,7 @@ class Context(Struct, frozen=True):
             actor=self.actor,
             occurred_at=UNSAID if self.occurred_at is None else self.occurred_at,
             extra=dict(self.extra),
+            traceparent=traceparent,
         )
 
 
@@ -81,6 +85,7 @@ class Executor:
         decisions: Mapping[type, Handler],
         registry: Registry,
         clock: Clock,
+        telemetry: Telemetry,
     ) -> None:
         self._store = store
         self._schema = schema
@@ -88,7 +93,9 @@ class Executor:
         self._rows = rows
         self._decisions = decisions
         self.registry = registry
+        self.telemetry = telemetry
         self._clock = clock
+        self._database = {"db.system.name": system_of(store), "db.operation.name": "append"}
         self._turns: WeakValueDictionary[frozenset[Identity], asyncio.Lock] = WeakValueDictionary()
 
     async def execute(self, command: Command, context: Context) -> int:
@@ -96,7 +103,22 @@ class Executor:
         decision = self._decisions.get(type(command))
         if decision is None:
             raise WiringError(_undecided(command))
-        metadata = context.metadata()
+        name, started, figures = type(command).__name__, time.perf_counter(), self.telemetry.figures
+        outcome = "ok"
+        with self.telemetry.span(f"execute {name}", said={"refold.command": name}) as span:
+            try:
+                position = await self._execute(decision, command, context)
+            except BaseException as error:
+                outcome = code_of(error)
+                raise
+            finally:
+                figures.count(COMMANDS, name, outcome)
+                figures.time(COMMAND_SECONDS, name, seconds=time.perf_counter() - started)
+            span.say("refold.position", position)
+        return position
+
+    async def _execute(self, decision: Handler, command: Command, context: Context) -> int:
+        metadata = context.metadata(self.telemetry.traceparent())
         if context.id is None:
             return await self._decide(decision, command, metadata, None)
         # That it came before is seen when it is appended again; nobody looks beforehand, since most come once.
@@ -112,7 +134,11 @@ class Executor:
 
     async def record(self, events: Sequence[Event], context: Context, condition: Conditions = None) -> int:
         """Append events without a decision; return the last one's position."""
-        metadata = context.metadata()
+        with self.telemetry.span("record"):
+            return await self._record(events, context, condition)
+
+    async def _record(self, events: Sequence[Event], context: Context, condition: Conditions) -> int:
+        metadata = context.metadata(self.telemetry.traceparent())
         if not context.causation_id and context.id is None:
             metadata = replace(metadata, causation_id="")
         for event in events:
@@ -121,10 +147,11 @@ class Executor:
         batch = self._encoded(events, metadata)
 
         async def attempt(_: int) -> int:
-            done = await self._rows.append(batch, condition, context.id, {}, ())
+            with self._appending(batch):
+                done = await self._rows.append(batch, condition, context.id, {}, ())
             if done is None:
                 raise _Overtaken((), self._rows.touched(batch))
-            self.registry.note(batch, done.first)
+            self._appended(batch, done.first)
             return done.last
 
         return await self._until_done("record", attempt)
@@ -151,6 +178,7 @@ class Executor:
                     raise Conflict(
                         f"{name} was overtaken {ATTEMPTS} times by other events; try again later", **overtaken.data
                     ) from None
+                self.telemetry.figures.count(CONFLICTS, name)
                 turns = [self._turns.setdefault(each, asyncio.Lock()) for each in overtaken.turns if each]
                 if number:
                     await asyncio.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.001 * 2**number)))  # noqa: S311
@@ -190,7 +218,8 @@ class Executor:
         now = metadata if metadata.occurred_at is not UNSAID else replace(metadata, occurred_at=self._clock())
         states = {identity: each.state for identity, each in (loaded | seen).items()}
         try:
-            events = await decision.call(command, states, now, reader)
+            with self.telemetry.span(f"decide {decision.name}"):
+                events = await decision.call(command, states, now, reader)
             batch = self._encoded([_an_event(event, decision) for event in events], metadata)
         except Exception:
             if not trusting:
@@ -210,7 +239,8 @@ class Executor:
         guarded_rows = {*reader.seen, *(identity for guarded, _, identity in asked if guarded and identity in seen)}
         seen = reader.seen | seen
         try:
-            result = await self._rows.append(batch, conditions, append_id, seen, guarded_rows)
+            with self._appending(batch):
+                result = await self._rows.append(batch, conditions, append_id, seen, guarded_rows)
         except Conflict as conflict:
             for each in guarding.values():
                 self._loader.overtaken(each)
@@ -222,8 +252,18 @@ class Executor:
                 self._loader.appended(each, batch, result.last)
             else:  # it may have been the same command's that came another way
                 self._loader.overtaken(each)
-        self.registry.note(batch, result.first)
+        self._appended(batch, result.first)
         return result.last
+
+    def _appending(self, batch: Sequence[NewEvent]) -> AbstractContextManager[Spanning]:
+        more = {"db.operation.batch.size": len(batch)} if len(batch) > 1 else {}
+        return self.telemetry.span("append", "client", said={**self._database, **more})
+
+    def _appended(self, batch: Sequence[NewEvent], first: int) -> None:
+        self.telemetry.figures.count(APPENDS)
+        for each in batch:
+            self.telemetry.figures.count(EVENTS, each.type)
+        self.registry.note(batch, first)
 
     async def _check_at_once(
         self, seen: Mapping[Identity, Seen], loaded: Mapping[Identity, Loaded], reader: "_GuardedReader"
@@ -271,6 +311,12 @@ class _GuardedReader:
         loaded, self.position = await self._loader.current([state], self.position)
         self.loaded |= loaded
         return cast(S, loaded[state_kind(type(state)).identity(state)].state)
+
+
+def system_of(store: object) -> str:
+    """Return what OpenTelemetry calls a database: `sqlite`, `postgresql`."""
+    name = type(store).__name__.removesuffix("Store").lower()
+    return "postgresql" if name == "postgres" else name
 
 
 def decisions_by_command(functions: Iterable[Callable[..., Any]], schema: Schema) -> dict[type, Handler]:

@@ -34,8 +34,10 @@ from refold.model.upcast import Upcasting
 from refold.runtime.books import FORGOTTEN, MESSAGES, RECEIVED, Books, Forgotten, Kept, Parked, Received
 from refold.runtime.envelope import CloudEvent, unpacked
 from refold.runtime.execute import Context, Executor
+from refold.runtime.instruments import RECEIVED as RECEIVED_MESSAGES
 from refold.runtime.parking import Parking
 from refold.runtime.subscription import Subscription
+from refold.runtime.telemetry import exchanging
 from refold.runtime.turns import in_turn
 from refold.store.api import Page
 from refold.view.api import Delete, Put, Write
@@ -82,6 +84,7 @@ class Entrance:
                     schema.names([kind])
         self._executor: Executor | None = None
         self._books: Books | None = None
+        self._bus: Bus | None = None
         self._seen: dict[str, Received] = {}
         """Those received, but not written."""
         self._kept: dict[int, Kept] = {}
@@ -97,9 +100,9 @@ class Entrance:
                 if issubclass(kind, Command):
                     yield handler.function, kind
 
-    def act_through(self, executor: Executor, books: Books) -> None:
-        """Say what executes commands and records events, and where is kept what came in."""
-        self._executor, self._books = executor, books
+    def act_through(self, executor: Executor, books: Books, bus: Bus) -> None:
+        """Say what executes commands and records events, where is kept what came in, and from where it comes."""
+        self._executor, self._books, self._bus = executor, books, bus
 
     async def handle(self, page: Page, parking: Parking) -> int:
         """Let in the messages of a page, those of a key one after the other."""
@@ -115,6 +118,7 @@ class Entrance:
                 known.add(each.own_id)
                 is_old = 0 < each.made <= forgotten.get(each.source, 0)
                 jobs.append((stored.tags, partial(self._let_in, stored, each, parking, is_old=is_old)))
+        cast(Executor, self._executor).telemetry.figures.count(RECEIVED_MESSAGES, self.topic, by=len(jobs))
         await in_turn(jobs)
         if page and page.upto // FORGET_EACH > (page[0].position - 1) // FORGET_EACH:
             await self._forget_some(books, page)
@@ -197,6 +201,12 @@ class Entrance:
         event = unpacked(_message(stored).body)
         if event.name not in self._names:
             return
+        executor = cast(Executor, self._executor)
+        said = {**exchanging(self._bus, self.topic, "process"), "messaging.message.id": event.id}
+        with executor.telemetry.span(f"process {self.topic}", "consumer", parent=event.traceparent, said=said):
+            await self._act_on_event(stored, event)
+
+    async def _act_on_event(self, stored: StoredEvent, event: CloudEvent) -> None:
         metadata = Metadata(
             event_id=event.id,
             correlation_id=event.correlationid,

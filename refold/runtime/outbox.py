@@ -17,7 +17,9 @@ from refold.model.record import Metadata, StoredEvent
 from refold.model.schema import Schema, decode_metadata
 from refold.runtime.books import Parked
 from refold.runtime.envelope import packed
+from refold.runtime.instruments import PUBLISHED
 from refold.runtime.parking import Parking
+from refold.runtime.telemetry import Telemetry, exchanging
 from refold.store.api import Page
 from refold.view.api import Write
 
@@ -63,10 +65,11 @@ class Outbox:
         self._plain = {stored_name(kind) for kind in self._as_they_are}
         """Names and versions of what can be published without being decoded."""
         self._bus: Bus | None = None
+        self._telemetry = Telemetry(context)
 
-    def act_through(self, bus: Bus) -> None:
-        """Say where to."""
-        self._bus = bus
+    def act_through(self, bus: Bus, telemetry: Telemetry) -> None:
+        """Say where to, and to whom it is told."""
+        self._bus, self._telemetry = bus, telemetry
 
     async def handle(self, page: Page, parking: Parking) -> int:
         """Publish the events of a page."""
@@ -81,7 +84,7 @@ class Outbox:
             except Exception as error:
                 parking.fail(stored, key, error)
         try:
-            await self._publish([message for _, message in messages])
+            await self._publish([message for _, message in messages], page)
         except NotPublished:
             await self._one_by_one(messages, parking)
         return len(page)
@@ -92,12 +95,12 @@ class Outbox:
 
     async def again(self, stored: StoredEvent, parked: Parked) -> Sequence[Write]:
         """Publish an event that was parked."""
-        await self._publish(await self._messages(stored))
+        await self._publish(await self._messages(stored), [stored])
         return ()
 
     async def repeat(self, page: Page) -> None:
         """Publish events that were published before."""
-        await self._publish([message for stored in page for message in await self._messages(stored)])
+        await self._publish([message for stored in page for message in await self._messages(stored)], page)
 
     def refuse(self, stored: StoredEvent, parking: Parking, error: Exception) -> None:
         """Park an event."""
@@ -114,13 +117,16 @@ class Outbox:
                 parking.wait(stored, key)
                 continue
             try:
-                await self._publish([message])
+                await self._publish([message], [stored])
             except NotPublished as error:
                 parking.fail(stored, key, error)
 
-    async def _publish(self, messages: Sequence[Message]) -> None:
+    async def _publish(self, messages: Sequence[Message], of: Sequence[StoredEvent]) -> None:
         if messages:
-            await cast(Bus, self._bus).publish(self.context, messages)
+            said = exchanging(self._bus, self.context, "send")
+            with self._telemetry.span_of(of, f"send {self.context}", "producer", said):
+                await cast(Bus, self._bus).publish(self.context, messages)
+            self._telemetry.figures.count(PUBLISHED, by=len(messages))
 
     async def _messages(self, stored: StoredEvent) -> list[Message]:
         metadata = decode_metadata(stored)

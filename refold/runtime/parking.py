@@ -19,6 +19,7 @@ from refold.errors import Conflict, RefoldError, StoreError, SubscriptionFailed,
 from refold.model.query import Query
 from refold.model.record import StoredEvent
 from refold.runtime.books import PARKED, SKIPPED, TIMERS, Books, Parked, Request, Skipped, parked_at
+from refold.runtime.instruments import FAILED, Figures
 from refold.runtime.lease import LeaseLost
 from refold.store.api import Page
 from refold.view.api import Delete, Put, Write
@@ -64,9 +65,10 @@ class Timed(Protocol):
 class Parking:
     """What waits of one subscription."""
 
-    def __init__(self, subscription: str, books: Books) -> None:
+    def __init__(self, subscription: str, books: Books, figures: Figures) -> None:
         self._subscription = subscription
         self._books = books
+        self._figures = figures
         self._keys: Counter[str] = Counter()
         self._new: list[Parked] = []
         self._due: datetime | None = None
@@ -111,6 +113,7 @@ class Parking:
         """Let an event wait that has failed; it is tried again by itself, or only when somebody asks."""
         # The traceback is kept with the event, where it can be looked at; here one line for each is enough.
         logger.error("%s parks position %s (%s): %s", self._subscription, stored.position, stored.type, said(error))
+        self._figures.count(FAILED, self._subscription.partition("@")[0])
         row = failed(parked_at(stored, self._subscription, keys), error, state)
         self._add(row if by_itself else replace(row, attempts=len(RETRIES), retry_at=None))
 

@@ -21,6 +21,7 @@ from refold.runtime.books import Books, Parked
 from refold.runtime.execute import Context, Executor
 from refold.runtime.load import Loader
 from refold.runtime.parking import Parking
+from refold.runtime.telemetry import Telemetry, reading
 from refold.runtime.timers import Timers
 from refold.runtime.turns import in_turn
 from refold.store.api import Clock, Page
@@ -47,12 +48,14 @@ class Process:
         self.at_once: int | None = None
         self._loader: Loader | None = None
         self._executor: Executor | None = None
+        self._telemetry = Telemetry("")
 
     def acts_through(
         self, loader: Loader, executor: Executor, books: Books, commands: Mapping[str, type[Command]], clock: Clock
     ) -> None:
         """Say what loads its states and executes its commands, where its timers are, and what the time is."""
         self._loader, self._executor = loader, executor
+        self._telemetry = executor.telemetry
         self.timers.act_through(books, commands, self._execute, clock)
 
     async def handle(self, page: Page, parking: Parking) -> int:
@@ -94,15 +97,25 @@ class Process:
             await self._react(recorded, f".{number}" if number else "")
 
     async def _react(self, recorded: Recorded[Event], part: str, again: str = "") -> None:
-        loader = cast(Loader, self._loader)
         if type(recorded.event) not in self.handler.messages:  # another class that is stored under the same name
             return
+        metadata = recorded.metadata
+        event_id = metadata.event_id or f"@{recorded.position}"
+        about = {"messaging.message.id": event_id, "refold.event": type(recorded.event).__name__}
+        with self._telemetry.span(
+            f"{self.kind} {self.name}",
+            "consumer",
+            parent=metadata.traceparent,
+            said={**reading(self.kind, self.name), **about, "refold.position": recorded.position},
+        ):
+            await self._react_as(recorded, event_id, part, again)
+
+    async def _react_as(self, recorded: Recorded[Event], event_id: str, part: str, again: str) -> None:
+        loader, metadata = cast(Loader, self._loader), recorded.metadata
         reader = _ReaderAt(loader, recorded.position)
         wanted = [state for _, states in self.handler.states(recorded.event) for state in states]
         loaded, _ = await loader.current(wanted, recorded.position)
         states: dict[Identity, State] = {identity: each.state for identity, each in loaded.items()}
-        metadata = recorded.metadata
-        event_id = metadata.event_id or f"@{recorded.position}"
         own_id = f"{event_id}{part}/{self.name}{again and '/'}{again}"
         commands = await self._call(recorded, states, reader, own_id)
         # A reaction to an imported event happens when the event did, not when it is imported.

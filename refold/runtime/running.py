@@ -56,6 +56,7 @@ class Running:
         self.loader = loader
         self.rows = rows
         self.executor = executor
+        self.telemetry = executor.telemetry
         self.upkeeps: dict[str, Upkeep] = {}
         self.travels: dict[str, Travel] = {}
         self.processes: dict[str, Process] = {}
@@ -74,7 +75,7 @@ class Running:
     def keep(self, definition: Definition, versions: Versions) -> None:
         """Add a projection."""
         name, store = definition.name, self.store
-        self.upkeeps[name] = upkeep = Upkeep(definition, versions, store, self._owner)
+        self.upkeeps[name] = upkeep = Upkeep(definition, versions, store, self._owner, self.telemetry)
         self.travels[name] = Travel(definition, versions, store, self.loader, partial(upkeep.reached, seconds=None))
 
     async def start(self) -> None:
@@ -97,14 +98,17 @@ class Running:
                 timers=process.timers,
                 begin=await self.store.head() if how and not how.from_start else 0,
                 step=how.at_once if how else 0,
+                telemetry=self.telemetry,
             )
             await self.reactions[name].start()
         if self.outbox is not None:
-            self.reactions[OUTBOX] = Subscription(OUTBOX, self.outbox, self.store, self.books[0], self._owner)
+            self.reactions[OUTBOX] = Subscription(
+                OUTBOX, self.outbox, self.store, self.books[0], self._owner, telemetry=self.telemetry
+            )
             await self.reactions[OUTBOX].start()
         for name, (entrance, arrivals) in self.entrances.items():
             self.inlets[name] = arrivals.subscription = Subscription(
-                name, entrance, arrivals, self.books[0], self._owner
+                name, entrance, arrivals, self.books[0], self._owner, telemetry=self.telemetry
             )
             await self.inlets[name].start()
         self._looker = asyncio.create_task(self._look_on(), name="refold upkeep")

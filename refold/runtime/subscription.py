@@ -23,9 +23,11 @@ from refold.model.query import Query
 from refold.model.record import StoredEvent
 from refold.runtime.books import REQUESTS, Books, Parked, Request
 from refold.runtime.ending import ended
+from refold.runtime.instruments import HANDLE_SECONDS, HANDLED, PAUSES, WRITING_SECONDS
 from refold.runtime.lease import Lease, LeaseLost
 from refold.runtime.owner import Owner
 from refold.runtime.parking import Parking, said
+from refold.runtime.telemetry import Telemetry, code_of, reading
 from refold.store.api import Page
 from refold.view.api import Delete, Write
 
@@ -129,15 +131,19 @@ class Subscription:
         timers: Alarm | None = None,
         begin: int = 0,
         step: int = 0,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Run until a position, if one is given; begin after one, when it is run for the first time; and write how
         far it has come after each step of so many events, if it should not repeat more than those.
         """  # noqa: D205
         self.name = name
+        self.of = name.partition("@")[0]
+        """The projection, process or border that it belongs to."""
         self.position = 0
         """How far it has come: everything up to here is handled."""
         self.failure: SubscriptionFailed | None = None
-        self.parking = Parking(name, books)
+        self._telemetry = telemetry or Telemetry("")
+        self.parking = Parking(name, books, self._telemetry.figures)
         self.books = books
         self._worker = worker
         self._store = store
@@ -296,7 +302,7 @@ class Subscription:
                     elif self._step:
                         await self._handle_in_steps(page)
                     else:
-                        batch.cost += await self._worker.handle(page, self.parking)
+                        batch.cost += await self._handle(page)
                     batch.upto = page.upto
                     # Not before: two threads that both want the interpreter are slower than one after the other.
                     coming = asyncio.ensure_future(anext(pages, None))
@@ -380,7 +386,7 @@ class Subscription:
     async def _handle_carefully(self, page: Page) -> None:
         """Handle and write one event after the other, so that the one is found that leads to what cannot be written."""
         for stored in page:
-            await self._worker.handle(Page([stored], stored.position), self.parking)
+            await self._handle(Page([stored], stored.position))
             try:
                 await self._save(stored.position, 0)
             except _Unwritten as unwritten:
@@ -392,8 +398,22 @@ class Subscription:
         """Handle and write a few events at a time."""
         for start in range(0, len(page), self._step):
             part = page[start : start + self._step]
-            await self._worker.handle(Page(part, part[-1].position), self.parking)
+            await self._handle(Page(part, part[-1].position))
             await self._save(part[-1].position, 0)
+
+    async def _handle(self, page: Page) -> int:
+        """Have a page handled; of a projection that is one span, of all others each event is."""
+        if not page:
+            return await self._worker.handle(page, self.parking)
+        start, figures = _now(), self._telemetry.figures
+        if self.of == self.name:
+            cost = await self._worker.handle(page, self.parking)
+        else:
+            with self._telemetry.span_of(page, f"project {self.of}", "consumer", reading("project", self.of)):
+                cost = await self._worker.handle(page, self.parking)
+        figures.count(HANDLED, self.of, by=len(page))
+        figures.time(HANDLE_SECONDS, self.of, seconds=_now() - start)
+        return cost
 
     async def _save(self, upto: int, cost: int) -> None:
         """Write what a batch has changed, with the checkpoint."""
@@ -405,6 +425,7 @@ class Subscription:
         except Exception as error:  # a value that the database cannot hold
             raise _Unwritten(upto, error) from error
         seconds = _now() - start
+        self._telemetry.figures.time(WRITING_SECONDS, self.of, seconds=seconds)
         if cost >= self._batch and seconds > WRITE_SECONDS:
             self._batch = max(self._batch // 2, LEAST_BATCH)
         elif seconds < WRITE_SECONDS / 2:
@@ -424,6 +445,7 @@ class Subscription:
         seconds = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
         self._failures += 1
         self._trouble = said(error)
+        self._telemetry.figures.count(PAUSES, self.of, code_of(error))
         logger.warning("%s waits %s s: %s", self.name, seconds, error)
         await asyncio.sleep(seconds)
         await self._lease.refresh()

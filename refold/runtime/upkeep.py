@@ -11,6 +11,7 @@ from refold.runtime.compare import compared
 from refold.runtime.owner import Owner
 from refold.runtime.project import Definition
 from refold.runtime.subscription import POLL_SECONDS, Subscription, late
+from refold.runtime.telemetry import Telemetry
 from refold.runtime.versions import Versions
 from refold.store.api import Store
 from refold.view.table import Key
@@ -28,12 +29,15 @@ logger = logging.getLogger("refold.projection")
 class Upkeep:
     """One projection of an open app."""
 
-    def __init__(self, definition: Definition, versions: Versions, store: Store, owner: Owner) -> None:
+    def __init__(
+        self, definition: Definition, versions: Versions, store: Store, owner: Owner, telemetry: Telemetry
+    ) -> None:
         self.definition = definition
         self.versions = versions
         self.subscriptions: dict[str, Subscription] = {}
         self._store = store
         self._owner = owner
+        self._telemetry = telemetry
         self._own: Version | None = None
         self._looking = asyncio.Lock()
         self._aside = 0
@@ -144,7 +148,13 @@ class Upkeep:
                 views = self.versions.books.views
                 worker = self.definition.worker(views, version.version, part, len(names))
                 self.subscriptions[name] = subscription = Subscription(
-                    name, worker, self._store, self.versions.books, self._owner, until=until
+                    name,
+                    worker,
+                    self._store,
+                    self.versions.books,
+                    self._owner,
+                    until=until,
+                    telemetry=self._telemetry,
                 )
                 await subscription.start()
 

@@ -31,6 +31,7 @@ from refold.runtime.registry import Registry
 from refold.runtime.rows import RowState, RowStates, check_kept_as_events
 from refold.runtime.running import Running
 from refold.runtime.tables import Projection
+from refold.runtime.telemetry import Telemetry
 from refold.runtime.versions import Versions
 from refold.store.api import Clock, Store
 from refold.store.open import check_url
@@ -81,6 +82,7 @@ class Wiring:
             name, bus, several("outbox", outbox), several("inbox", inbox), self.schema
         )
         self.name = name
+        self.telemetry = Telemetry(name)
         self.projections = [definition(each, self.schema) for each in several("projections", projections)]
         self.rows = [RowState(each, self.schema) for each in several("rows", rows)]
         self.kept = {table.cls: each.name for each in self.projections for table in each.tables("")}
@@ -154,6 +156,7 @@ class Wiring:
 
     async def open(self, store: Store, exits: AsyncExitStack) -> Running:
         """Put together what an open app works with."""
+        self.telemetry.begin()
         books = await self._books_beside(store, exits)
         beside = next(iter(books.values()), None)
         loader = self._loader(store, beside)
@@ -163,7 +166,7 @@ class Wiring:
         rows = RowStates(self.rows, self.schema, store, books.get(None))
         registry = Registry(store, self.schema, books.get(None))
         exits.push_async_callback(registry.close)
-        executor = Executor(store, self.schema, loader, rows, self.decisions, registry, self.clock)
+        executor = Executor(store, self.schema, loader, rows, self.decisions, registry, self.clock, self.telemetry)
         running = Running(store, list(books.values()), loader, rows, executor, Owner(), self.clock)
         for each in self.projections:
             running.keep(each, Versions(each, books[each.how.database]))
@@ -196,10 +199,10 @@ class Wiring:
             bus = await open_bus(bus)
             exits.push_async_callback(bus.close)
         if self.outbox is not None:
-            self.outbox.act_through(bus)
+            self.outbox.act_through(bus, self.telemetry)
             running.outbox = self.outbox
         for entrance in self.entrances:
-            entrance.act_through(running.executor, running.books[0])
+            entrance.act_through(running.executor, running.books[0], bus)
             running.entrances[entrance.name] = (entrance, Arrivals(bus, entrance.topic, self.name, running.books[0]))
 
     async def _books_beside(self, store: Store, exits: AsyncExitStack) -> dict[str | None, Books]:
