@@ -61,7 +61,7 @@ async def test_what_is_done_about_parked_events_is_recorded_before_it_is_done(lo
             ("skip", "Clicks", "bob", ""),
             ("retry", "Clicks", "ann", "2 of 2 fail again: ValueError('a is broken')"),
         ]
-        first = [each async for each in app.events(OperatorActed)][0]
+        first, *_ = [each async for each in app.events(OperatorActed)]
         assert first.event == OperatorActed("retry", "Clicks", "ann", positions=(1, 3))
         assert first.tags == ("operated:Clicks", "operator:ann")
         assert first.metadata.actor == "ann"
