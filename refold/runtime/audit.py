@@ -20,7 +20,6 @@ from refold.model.query import Query
 from refold.model.record import Metadata, Recorded
 from refold.model.schema import Schema
 from refold.runtime.ids import new_id
-from refold.runtime.parking import said
 from refold.store.api import Store
 
 INTERRUPTED = "interrupted"
@@ -69,7 +68,7 @@ class Audit:
             await self._fail(acts, ids, INTERRUPTED)
             raise
         except Exception as error:
-            await self._fail(acts, ids, said(error))
+            await self._fail(acts, ids, _told(error))
             raise
         if acting.failure:
             await self._fail(acts, ids, acting.failure)
@@ -125,6 +124,11 @@ class Audit:
             await asyncio.shield(asyncio.ensure_future(self._store.append(failures)))
         except RefoldError as error_of_store:
             logger.warning("that %s of %s failed is not recorded: %s", acts[0].action, acts[0].about, error_of_store)
+
+
+def _told(error: Exception) -> str:
+    """Return why something has failed, for all who may read the log: what a program says may hold anything."""
+    return str(error) if isinstance(error, RefoldError) else type(error).__name__
 
 
 def _metadata(act: OperatorActed, event_id: str, *, because_of: str = "") -> Metadata:

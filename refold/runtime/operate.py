@@ -19,6 +19,7 @@ from refold.model.state import State
 from refold.runtime.audit import Act, Acting, Audit
 from refold.runtime.books import MESSAGES, Comparison, Kept, Parked, Skipped, Version
 from refold.runtime.effect import Effect
+from refold.runtime.groups import Which
 from refold.runtime.moving import Difference, Moving
 from refold.runtime.outbox import NAME as OUTBOX
 from refold.runtime.owner import Owner
@@ -54,6 +55,11 @@ class Operations:
         """Return what is parked, of one projection or process or all, in the order of positions."""
         return await self._running.parked(name)
 
+    async def failing(self, which: Which) -> list[Parked]:
+        """Return the parked events that are meant, in the order of positions."""
+        which.check()
+        return which.among(await self.parked(which.of))
+
     async def audit(
         self, *, about: str = "", actor: str = "", before: int | None = None, limit: int | None = None
     ) -> list[Act]:
@@ -68,7 +74,7 @@ class Operations:
                 await self._running.mend(wanted, "retry", actor=actor)
                 left = _still(await self.parked(), wanted)
                 if left:
-                    acting.failure = f"{len(left)} of {len(wanted)} fail again: {left[0].error}"
+                    acting.failure = f"{len(left)} of {len(wanted)} fail again"
         return await self.parked()
 
     async def skip(self, *parked: Parked, reason: str, actor: str = "") -> None:
