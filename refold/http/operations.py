@@ -5,22 +5,36 @@ program says of its failures is for operators only, since it may say anything.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
 from msgspec.structs import replace
 from starlette.responses import Response
 
-from refold.errors import InvalidQuery
-from refold.http.access import Principal, at_least
+from refold.http.access import Principal
 from refold.http.call import Call, answer, found
-from refold.http.log import Wired, wired
+from refold.http.log import wired
+from refold.http.operating import (
+    Again,
+    Anew,
+    Awaited,
+    Begun,
+    Done,
+    Fails,
+    Failures,
+    GiveUp,
+    Inspected,
+    Leave,
+    Mend,
+    Named,
+    Removed,
+    Skip,
+    Tried,
+)
 from refold.http.problem import Refusal
 from refold.runtime.audit import Act
 from refold.runtime.books import Comparison, Parked, Skipped, Version
-from refold.runtime.groups import Group, Which, group_of, groups
+from refold.runtime.groups import Which, group_of, groups
 from refold.runtime.operate import Operations
 from refold.runtime.running import named
 from refold.runtime.standing import Standing
@@ -29,113 +43,6 @@ from refold.runtime.waiting import Waiting
 PAGE = 100
 WITHHELD = "it has trouble, which operators may see"
 INBOX = "inbox."
-MOST_WORKERS = 64
-
-
-class Fails(Struct, frozen=True):
-    """A parked event, in a list."""
-
-    name: str
-    subscription: str
-    position: int
-    key: str
-    """The tags whose later events wait behind it, as a JSON list."""
-    type: str
-    parked_at: datetime
-    error: str
-    """Empty if it only waits behind another."""
-    attempts: int
-    retry_at: datetime | None
-    group: str
-
-
-class Failures(Struct, frozen=True):
-    """What is parked: by what went wrong, and each."""
-
-    groups: list[Group]
-    parked: list[Fails]
-    count: int
-    """How many there are, of which no more are listed than were asked for."""
-
-
-class Inspected(Struct, frozen=True):
-    """A parked event, whole."""
-
-    parked: Parked
-    event: Wired | None
-    """None for a timer, or a message of another context."""
-    message: dict[str, str] | None = None
-    timer: str = ""
-
-
-class Mend(Which, frozen=True, forbid_unknown_fields=True):
-    """Which parked events to try again."""
-
-
-class Skip(Which, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which parked events to leave out for good, and why."""
-
-    reason: str
-
-
-class Tried(Struct, frozen=True):
-    """How many were tried again, and which of them still fail."""
-
-    tried: int
-    failing: list[Fails]
-
-
-class Done(Struct, frozen=True):
-    """For how many it was done."""
-
-    count: int
-
-
-class GiveUp(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a process is to give up, and why."""
-
-    key: str
-    reason: str
-
-
-class Again(Struct, frozen=True, forbid_unknown_fields=True):
-    """Between which positions something is done again, and why."""
-
-    after: Annotated[int, Meta(ge=0)]
-    upto: Annotated[int, Meta(ge=1)]
-    reason: str
-
-
-class Anew(Struct, frozen=True, forbid_unknown_fields=True):
-    """How a projection is rebuilt."""
-
-    workers: Annotated[int, Meta(ge=1, le=MOST_WORKERS)] = 1
-    hold: bool = False
-    """Build and compare; it is switched to only when somebody says so."""
-
-
-class Begun(Struct, frozen=True):
-    """Whether a rebuild was begun, or was under way."""
-
-    begun: bool
-
-
-class Named(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which version; the newest that is not read if none is named."""
-
-    version: str | None = None
-
-
-class Leave(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which version is to be left; one who asks twice and says so goes back once."""
-
-    leaving: str | None = None
-
-
-class Removed(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which version is removed."""
-
-    version: str
 
 
 async def standing(call: Call) -> Response:
@@ -172,7 +79,7 @@ async def skipped(call: Call) -> Response:
 async def waiting(call: Call) -> Response:
     """Tell what processes and effects have still to do."""
     rows = await _operations(call).waiting(call.text("process"))
-    return answer([plain(each) for each in rows[: call.limit(PAGE)]])
+    return answer([awaited(each) for each in rows[: call.limit(PAGE)]])
 
 
 async def audit(call: Call) -> Response:
@@ -217,7 +124,9 @@ async def repeat(call: Call) -> Response:
     """Do an effect again; what comes again with its `Idempotency-Key` is not done again, and counts 0."""
     operations, body, name = _of(call, "effect"), await _body(call, Again), call.path("name")
     given: dict[str, Any] = msgspec.structs.asdict(body)
-    count = await operations.repeat(name, **given, actor=call.principal.name, id=call.own_id(f"repeat/{name}"))
+    count = await operations.repeat(
+        name, **given, actor=call.principal.name, id=call.own_id(f"operations/repeat/{name}")
+    )
     return answer(Done(count))
 
 
@@ -225,7 +134,9 @@ async def republish(call: Call) -> Response:
     """Publish events again; what comes again with its `Idempotency-Key` is not done again, and counts 0."""
     operations, body = _operations(call), await _body(call, Again)
     given: dict[str, Any] = msgspec.structs.asdict(body)
-    return answer(Done(await operations.republish(**given, actor=call.principal.name, id=call.own_id("republish"))))
+    return answer(
+        Done(await operations.republish(**given, actor=call.principal.name, id=call.own_id("operations/republish")))
+    )
 
 
 async def rebuild(call: Call) -> Response:
@@ -254,9 +165,7 @@ async def switch(call: Call) -> Response:
 async def rollback(call: Call) -> Response:
     """Let the version that was read before be read again."""
     operations, body = _of(call, "projection"), await _body(call, Leave)
-    version: Version = await operations.rollback(
-        call.path("name"), leaving=body.leaving, actor=call.principal.name
-    )
+    version: Version = await operations.rollback(call.path("name"), leaving=body.leaving, actor=call.principal.name)
     return answer(version)
 
 
@@ -271,7 +180,7 @@ async def drop(call: Call) -> Response:
 
 def shown(rows: Sequence[Standing], principal: Principal) -> list[Standing]:
     """Return how things stand, to somebody: what failures say is for operators."""
-    if at_least(principal.role, "operator"):
+    if principal.can_be("operator"):
         return list(rows)
     return [replace(each, trouble=WITHHELD) if each.trouble else each for each in rows]
 
@@ -296,14 +205,14 @@ async def inspected(operations: Operations, parked: Parked) -> Inspected:
     return Inspected(parked, None)
 
 
-def plain(waiting: Waiting) -> dict[str, Any]:
+def awaited(waiting: Waiting) -> Awaited:
     """Return something that is waited for, with its command by name and fields."""
     fields = msgspec.structs.asdict(waiting)
     command = waiting.command
     if command is not None:
         own = {} if isinstance(command, str) else msgspec.structs.asdict(command)
         fields["command"] = {"name": command if isinstance(command, str) else type(command).__name__, **own}
-    return fields
+    return Awaited(**fields)
 
 
 def _operations(call: Call) -> Operations:

@@ -1,4 +1,4 @@
-"""Parked events by what went wrong, so that what has one cause is seen and mended as one; and which of them are meant."""
+"""Parked events by what went wrong, so that what has one cause is mended as one; and which of them somebody means."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -78,7 +78,7 @@ def groups(parked: Iterable[Parked]) -> list[Group]:
         else:
             held = (each.subscription, each.key)
             behind[held] = behind.get(held, 0) + 1
-    found = [_group(id, rows, behind) for id, rows in failed.items()]
+    found = [_group(number, rows, behind) for number, rows in failed.items()]
     return sorted(found, key=lambda each: (-each.count, each.name, each.error))
 
 
@@ -89,10 +89,10 @@ def group_of(parked: Parked) -> str:
     return blake2b(repr((named(parked.subscription), frames[-1:], said)).encode(), digest_size=6).hexdigest()
 
 
-def _group(id: str, rows: Sequence[Parked], behind: dict[tuple[str, str], int]) -> Group:
+def _group(number: str, rows: Sequence[Parked], behind: dict[tuple[str, str], int]) -> Group:
     held = {(each.subscription, each.key) for each in rows}
     return Group(
-        id=id,
+        id=number,
         name=named(rows[0].subscription),
         error=rows[0].error,
         count=len(rows),
