@@ -123,7 +123,7 @@ async def test_what_fails_is_told_with_the_act(log: Log) -> None:
 
 
 async def test_what_a_program_says_of_its_failures_is_not_in_the_log(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fails(*_: Any) -> None:
+    async def fails(*_: Any, **__: Any) -> None:
         raise RuntimeError("the password is geheim")
 
     async with clicks(log) as app:
