@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from bench import analytics, appends, growth, history, processes, projections, reads, runtime, upcasting
+from bench import analytics, appends, growth, history, http, processes, projections, reads, runtime, upcasting
 from bench.measure import Options, console, machine, missed
 
 CASES: dict[str, Callable[[Options], Any]] = {
@@ -24,6 +24,7 @@ CASES: dict[str, Callable[[Options], Any]] = {
         *analytics.CASES,
         *upcasting.CASES,
         *history.CASES,
+        *http.CASES,
     )
 }
 APART = {"growth": growth.growth}

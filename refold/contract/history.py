@@ -209,8 +209,7 @@ def _in_worker(recipe: bytes, url: str, task: Task) -> Found:
 
 def _report(program: Program, head: int, found: Found, keys: int | None, seconds: float) -> Report:
     schema = program.schema()
-    current = (*schema.events, *schema.built_in)
-    becomes: dict[StoredAs, tuple[str, ...]] = {stored_name(kind): (kind.__name__,) for kind in current}
+    becomes: dict[StoredAs, tuple[str, ...]] = {stored_name(kind): (kind.__name__,) for kind in schema.events}
     becomes |= {stored_name(old): tuple(kind.__name__ for kind in schema.becomes(old)) for old in schema.old_events}
     types = tuple(
         TypeCount(*key, becomes.get(StoredAs(*key), ()), count.events, count.decoded, count.failed)

@@ -4,7 +4,9 @@ Without keys or tokens only programs on the same machine are let in, as admins. 
 """
 
 import ipaddress
+import re
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import Literal, Protocol, TypeAlias, get_args
 
 from msgspec import Struct
@@ -16,9 +18,10 @@ from refold.model.query import Query, QueryItem
 
 Role: TypeAlias = Literal["reader", "writer", "operator", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
-"""Each may do what those before it may: see; execute commands; operate; append to the log as it is."""
+"""Each may do what those before it may: see; execute commands; mend; append to the log as it is."""
 ASK = {"WWW-Authenticate": 'Bearer realm="refold"'}
-FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+FORWARDED = {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"}
+HOST = re.compile(r"(\[[^]]*\]|[^:]*)(:\d+)?")
 
 
 class Principal(Struct, frozen=True):
@@ -48,11 +51,6 @@ class Principal(Struct, frozen=True):
         """Refuse what takes a higher role."""
         if not self.can_be(role):
             raise _forbidden(f"{self.name} is {self.role}, and this takes {role}")
-
-    def must_see_all(self, what: str) -> None:
-        """Refuse who may see a part only what shows the whole."""
-        if not self.sees_all:
-            raise _forbidden(f"{self.name} may see a part only, and {what} show the whole")
 
     def must_command(self, name: str, tags: Collection[str]) -> None:
         """Refuse a command that the rules exclude."""
@@ -145,6 +143,7 @@ def rule(names: Iterable[str] | None) -> frozenset[str] | None:
     return None if names is None else frozenset(names)
 
 
+@lru_cache(maxsize=100)
 def is_loopback(host: str) -> bool:
     """Tell whether an address can be reached from this machine only."""
     if host == "localhost":
@@ -157,13 +156,19 @@ def is_loopback(host: str) -> bool:
 
 def _is_local(connection: HTTPConnection) -> bool:
     """Tell whether a program of this machine asks for itself: not for others, and not for a page from elsewhere."""
-    client = connection.client
-    return (
-        (client is None or is_loopback(client.host))  # none: a socket in the file system
-        and is_loopback(connection.url.hostname or "")
-        and not any(name in connection.headers for name in FORWARDED)
-        and connection.headers.get("sec-fetch-site", "none") in ("none", "same-origin")
-    )
+    client = connection.scope.get("client")
+    if client is not None and not is_loopback(client[0]):  # none: a socket in the file system
+        return False
+    hosts = 0
+    for name, value in connection.scope["headers"]:
+        if name == b"host":
+            hosts += 1
+            asked = HOST.fullmatch(value.decode("latin-1"))
+            if asked is None or not is_loopback(asked[1]):
+                return False
+        elif name in FORWARDED or (name == b"sec-fetch-site" and value not in (b"none", b"same-origin")):
+            return False
+    return hosts == 1
 
 
 def must_be_own_page(connection: HTTPConnection) -> None:

@@ -1,6 +1,5 @@
 """The app over HTTP: which endpoints there are, who may use them, and what every request goes through."""
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -8,18 +7,18 @@ from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 from msgspec import Struct
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
 from refold.app import App
-from refold.http import commands, health, log, operations, states, stories, views
+from refold.http import commands, health, log, states, stories, views
 from refold.http.access import Access, Principal, Role
 from refold.http.call import Call, Limits, answer
 from refold.http.openapi import document
 from refold.http.problem import Refusal, response_to
+from refold.http.routes import Routes
 from refold.http.stream import EventStream
 
 Handle: TypeAlias = Callable[[Call], Awaitable[Response]]
@@ -62,23 +61,6 @@ ENDPOINTS = (
     Endpoint("GET", "/log/appends/{id:path}", "admin", log.appended),
     Endpoint("GET", "/log/head", "reader", log.head),
     Endpoint("GET", "/log/follow", "reader", log.follow),
-    Endpoint("GET", "/operations/standing", "reader", operations.standing),
-    Endpoint("GET", "/operations/projections/{name}", "reader", operations.versions),
-    Endpoint("GET", "/operations/parked", "operator", operations.parked),
-    Endpoint("GET", "/operations/parked/{position}", "operator", operations.inspect),
-    Endpoint("GET", "/operations/skipped", "operator", operations.skipped),
-    Endpoint("GET", "/operations/waiting", "operator", operations.waiting),
-    Endpoint("GET", "/operations/audit", "operator", operations.audit),
-    Endpoint("POST", "/operations/parked/retry", "operator", operations.retry),
-    Endpoint("POST", "/operations/parked/skip", "operator", operations.skip),
-    Endpoint("POST", "/operations/processes/{name}/give-up", "operator", operations.give_up),
-    Endpoint("POST", "/operations/effects/{name}/repeat", "operator", operations.repeat),
-    Endpoint("POST", "/operations/outbox/republish", "operator", operations.republish),
-    Endpoint("POST", "/operations/projections/{name}/rebuild", "operator", operations.rebuild),
-    Endpoint("POST", "/operations/projections/{name}/compare", "operator", operations.compare),
-    Endpoint("POST", "/operations/projections/{name}/switch", "operator", operations.switch),
-    Endpoint("POST", "/operations/projections/{name}/rollback", "operator", operations.rollback),
-    Endpoint("POST", "/operations/projections/{name}/drop", "operator", operations.drop),
     Endpoint("GET", "/openapi.json", "reader", described),
     Endpoint("GET", "/health", None, health.alive),
     Endpoint("GET", "/ready", None, health.ready),
@@ -96,29 +78,31 @@ class Api:
         self.limits = limits
         self._rates = Rates(limits.per_second)
         self._streams = Counter[str]()
-        routes = [Route(each.path, _Bound(self, each), methods=[each.method]) for each in ENDPOINTS]
-        self._asgi = Starlette(
-            routes=routes, lifespan=self._lifespan, exception_handlers={404: _missing, 405: _missing}
-        )
+        self._routes = Routes((each.method, each.path, each) for each in ENDPOINTS)
+        self._others = Router(lifespan=self._lifespan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
+        if scope["type"] != "http":  # the server starts or stops, or somebody wants a web socket
+            await self._others(scope, receive, send)
+            return
 
         async def safely(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], *ALWAYS]}
+                message["headers"] = [*message["headers"], *ALWAYS]
             await send(message)
 
-        await self._asgi(scope, receive, safely)
+        request = Request(scope, receive)
+        try:
+            response = await self.answer(self._routes.find(request), request)
+        except Exception as error:
+            response = response_to(error)
+        await response(scope, receive, safely)
 
     async def answer(self, endpoint: Endpoint, request: Request) -> Response:
         """Let a request through what all have to pass, and have it answered."""
         principal = await self._let_in(endpoint, request)
-        try:
-            response = await endpoint.handle(Call(self.app, request, principal, self.limits))
-        except Exception as error:
-            return response_to(error)
-        return self.counted(response, principal)
+        return self.counted(await endpoint.handle(Call(self.app, request, principal, self.limits)), principal)
 
     async def _let_in(self, endpoint: Endpoint, request: Request) -> Principal:
         if endpoint.role is None:
@@ -139,25 +123,9 @@ class Api:
         return _Counted(response, self._streams, principal.name) if isinstance(response, EventStream) else response
 
     @asynccontextmanager
-    async def _lifespan(self, _: Starlette) -> AsyncGenerator[None]:
+    async def _lifespan(self, _: object) -> AsyncGenerator[None]:
         async with self.app:
             yield
-
-
-class _Bound:
-    """An endpoint of an API, as an ASGI app."""
-
-    def __init__(self, api: Api, endpoint: Endpoint) -> None:
-        self._api = api
-        self._endpoint = endpoint
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        try:
-            response = await self._api.answer(self._endpoint, request)
-        except Exception as error:
-            response = response_to(error)
-        await response(scope, receive, send)
 
 
 class _Counted(Response):
@@ -192,12 +160,3 @@ class Rates:
                 429, "TOO_MANY", f"more than {self._per_second:g} requests a second of {name}", {"Retry-After": "1"}
             )
         self._left[name] = (left - 1, now)
-
-
-async def _missing(request: Request, error: Exception) -> Response:
-    known = sorted({f"{each.method} {each.path}" for each in ENDPOINTS})
-    status = getattr(error, "status_code", 404)
-    await asyncio.sleep(0)
-    return response_to(
-        Refusal(status, "NOT_FOUND", f"there is no {request.method} {request.url.path}; there is {', '.join(known)}")
-    )

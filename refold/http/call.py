@@ -1,7 +1,7 @@
 """One request: who asks, of which app, and what was given; reading it is bounded in size, depth and number."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from itertools import accumulate
 from typing import Any, TypeVar
@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import msgspec
 from msgspec import Struct
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from refold.app import App
@@ -21,8 +21,6 @@ from refold.model.body import UNFIT, invalid, misfit
 T = TypeVar("T")
 POSITION = "Refold-Position"
 """The header that says from which position on an outcome can be seen."""
-LONGEST_ID = 200
-"""Characters of an `Idempotency-Key`."""
 STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 OTHERS = bytes(each for each in range(256) if each not in STEP)
@@ -53,6 +51,7 @@ class Call:
         self.request = request
         self.principal = principal
         self.limits = limits
+        self.headers: dict[bytes, bytes] = dict(request.scope["headers"])
 
     def path(self, name: str) -> str:
         """Return a part of the path."""
@@ -65,13 +64,18 @@ class Call:
         own = raw.removeprefix(scope.get("root_path", ""))
         return [unquote(each) for each in own.split("/")[parts + 1 :] if each]
 
+    def header(self, name: str) -> str | None:
+        """Return a header by its name in small letters, if it is there."""
+        found = self.headers.get(name.encode())
+        return None if found is None else found.decode("latin-1")
+
     def text(self, name: str) -> str | None:
         """Return a query parameter, if it is there."""
-        return self.request.query_params.get(name)
+        return self.request.query_params.get(name) if self.request.scope["query_string"] else None
 
     def texts(self, name: str) -> list[str]:
         """Return all values of a query parameter."""
-        return self.request.query_params.getlist(name)
+        return self.request.query_params.getlist(name) if self.request.scope["query_string"] else []
 
     def number(self, name: str, otherwise: int | None = None) -> int | None:
         """Return a query parameter that is a whole number."""
@@ -116,16 +120,9 @@ class Call:
         text = self.text("as_of")
         return self.number("as_of") if text is not None and text.isdecimal() else self.moment("as_of")
 
-    def own_id(self, what: str) -> str | None:
-        """Return the id of what comes with an `Idempotency-Key`; the same key of two principals is not the same id."""
-        key = self.request.headers.get("idempotency-key")
-        if key is not None and not 0 < len(key) <= LONGEST_ID:
-            raise Refusal(400, "INVALID_QUERY", f"Idempotency-Key has 1 to {LONGEST_ID} characters")
-        return None if key is None else f"{self.principal.name}/{what}/{key}"
-
     async def json(self, decode: Callable[[bytes], T], what: str) -> T:
         """Decode the body; refuse what is too large, too deep, or does not fit."""
-        kind = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        kind = (self.header("content-type") or "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise Refusal(415, "NOT_JSON", f"the body is {kind or 'of no type'}; send Content-Type: application/json")
         body = await self.body()
@@ -137,18 +134,23 @@ class Call:
 
     async def body(self) -> bytes:
         """Read the body, and no more of it than may be."""
-        parts: list[bytes] = []
-        size = 0
-        async for part in self.request.stream():
-            size += len(part)
-            if size > self.limits.body:
+        body = bytearray()
+        more = True
+        while more:
+            message = await self.request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self.limits.body:
                 raise Refusal(
                     413, "TOO_LARGE", f"the body has more than {self.limits.body:,} bytes", {"Connection": "close"}
                 )
-            parts.append(part)
-        return b"".join(parts)
+        return bytes(body)
 
     def _check_depth(self, body: bytes) -> None:
+        if body.count(b"{") + body.count(b"[") <= min(self.limits.depth, self.limits.parts):
+            return  # even if all of them were nested, and none stood in a string
         brackets = STRINGS.sub(b"", body).translate(None, OTHERS)
         parts, most = len(brackets) // 2, self.limits.parts
         if parts > most:
@@ -158,13 +160,22 @@ class Call:
             raise Refusal(413, "TOO_LARGE", f"the body is nested {depth:,} deep; {self.limits.depth} is allowed")
 
 
+class Json(Response):
+    """An answer of JSON, put together by hand, since every command is answered so."""
+
+    def __init__(self, body: bytes, status: int = 200, position: int | None = None) -> None:
+        self.status_code, self.body, self.background = status, body, None
+        self.raw_headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
+        if position is not None:
+            self.raw_headers.append((POSITION.lower().encode(), b"%d" % position))
+
+
 def answer(value: Any, *, status: int = 200, position: int | None = None) -> Response:
     """Return a value as JSON."""
-    headers = {} if position is None else {POSITION: str(position)}
-    return Response(msgspec.json.encode(value), status, headers=headers, media_type="application/json")
+    return Json(msgspec.json.encode(value), status, position)
 
 
-def found(name: str, known: dict[str, T], what: str) -> T:
+def found(name: str, known: Mapping[str, T], what: str) -> T:
     """Return what an app has under a name, or say what it has."""
     if name not in known:
         raise Refusal(404, "NOT_FOUND", f"there is no {what} {name!r}; there is {', '.join(sorted(known)) or 'none'}")

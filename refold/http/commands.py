@@ -1,30 +1,41 @@
 """`POST /commands/PlaceOrder`: a command is decided, and answered with the position of its outcome."""
 
+from collections.abc import Mapping
+from functools import lru_cache
+
 from starlette.responses import Response
 
 from refold.http.call import Call, answer, found
+from refold.http.problem import Refusal
 from refold.model.body import command_of
 from refold.model.message import Command
 from refold.model.tag import tags_of
 
+LONGEST_ID = 200
+
 
 async def execute(call: Call) -> Response:
     """Execute a command; one that comes again with the same `Idempotency-Key` changes nothing."""
-    name = call.path("name")
-    kind = found(name, commands_of(call), "command")
-    call.principal.must_command(name, tags_of(command := await call.json(lambda body: command_of(body, kind), name)))
-    headers = call.request.headers
+    name, principal = call.path("name"), call.principal
+    kind = found(name, named(call.app.commands), "command")
+    command = await call.json(lambda body: command_of(body, kind), name)
+    principal.must_command(name, () if principal.tags is None else tags_of(command))
+    key = call.header("idempotency-key")
+    if key is not None and not 0 < len(key) <= LONGEST_ID:
+        raise Refusal(400, "INVALID_QUERY", f"Idempotency-Key has 1 to {LONGEST_ID} characters")
     position = await call.app.execute(
         command,
-        id=call.own_id(name),
-        actor=call.principal.name,
+        # One who sends a key of somebody else gets an outcome of their own.
+        id=None if key is None else f"{principal.name}/{name}/{key}",
+        actor=principal.name,
         occurred_at=call.moment("occurred_at"),
-        correlation_id=headers.get("refold-correlation-id", ""),
-        causation_id=headers.get("refold-causation-id", ""),
+        correlation_id=call.header("refold-correlation-id") or "",
+        causation_id=call.header("refold-causation-id") or "",
     )
     return answer({"position": position}, position=position)
 
 
-def commands_of(call: Call) -> dict[str, type[Command]]:
+@lru_cache(maxsize=100)
+def named(commands: tuple[type[Command], ...]) -> Mapping[str, type[Command]]:
     """Return the commands that an app decides, by name."""
-    return {kind.__name__: kind for kind in call.app.commands}
+    return {kind.__name__: kind for kind in commands}

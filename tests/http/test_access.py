@@ -29,29 +29,11 @@ ALLOWED = {
         "POST /log/read",
         "GET /log/head",
         "GET /log/follow",
-        "GET /operations/standing",
-        "GET /operations/projections/{name}",
         "GET /openapi.json",
         "GET /version",
     },
     "writer": {"POST /commands/{name}"},
-    "operator": {
-        "GET /operations/parked",
-        "GET /operations/parked/{position}",
-        "GET /operations/skipped",
-        "GET /operations/waiting",
-        "GET /operations/audit",
-        "POST /operations/parked/retry",
-        "POST /operations/parked/skip",
-        "POST /operations/processes/{name}/give-up",
-        "POST /operations/effects/{name}/repeat",
-        "POST /operations/outbox/republish",
-        "POST /operations/projections/{name}/rebuild",
-        "POST /operations/projections/{name}/compare",
-        "POST /operations/projections/{name}/switch",
-        "POST /operations/projections/{name}/rollback",
-        "POST /operations/projections/{name}/drop",
-    },
+    "operator": set[str](),
     "admin": {"POST /log/events", "GET /log/appends/{id:path}"},
 }
 """What each role may do beyond those before it. A new endpoint has to be put here by somebody who has thought of it."""
@@ -73,12 +55,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def asked(path: str) -> str:
-    return (
-        path.replace("{name}", "Stock")
-        .replace("{key:path}", "tea")
-        .replace("{id:path}", "a")
-        .replace("{position}", "1")
-    )
+    return path.replace("{name}", "Stock").replace("{key:path}", "tea").replace("{id:path}", "a")
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -169,6 +146,9 @@ async def test_rules_narrow_what_a_key_allows(keys: Path, tmp_path: Path) -> Non
     [
         (("192.0.2.1", 1), {}),
         (("127.0.0.1", 1), {"Host": "shop.example"}),  # a name that was made to lead here
+        (("127.0.0.1", 1), {"Host": "localhost.shop.example"}),
+        (("127.0.0.1", 1), {"Host": "localhost:80@shop.example"}),
+        (("127.0.0.1", 1), {"Host": ""}),
         (("127.0.0.1", 1), {"X-Forwarded-For": "192.0.2.1"}),  # a proxy asks for somebody
         (("127.0.0.1", 1), {"Forwarded": "for=192.0.2.1"}),
         (("127.0.0.1", 1), {"Sec-Fetch-Site": "cross-site"}),  # a page from elsewhere
@@ -222,7 +202,8 @@ async def test_no_page_from_elsewhere_may_read_an_answer(keys: Path) -> None:
         answer = await client.get("/version", headers={**bearer(token), "Origin": "https://evil.example"})
         assert not [name for name in answer.headers if name.startswith("access-control")]
         preflight = await client.options("/commands/PlaceOrder", headers={"Origin": "https://evil.example"})
-        assert preflight.status_code == 405
+        assert problem(preflight, 405, "NOT_FOUND")
+        assert preflight.headers["allow"] == "POST"
         for each in (answer, await client.get("/nope"), await client.get("/health")):
             assert each.headers["cache-control"] == "no-store"
             assert each.headers["x-content-type-options"] == "nosniff"
