@@ -36,8 +36,9 @@ unit: $(READY) servers  ## the tests, with the README's and the docs' code
 	$(BIN)/python -m pytest -n 2 tests examples
 	$(BIN)/python -m pytest docs README.md  # each page in one process: its blocks go on where those before have ended
 
-servers:  ## install RabbitMQ for the tests, if it is missing; the other servers come as wheels
-	@test -x /usr/lib/rabbitmq/bin/rabbitmq-server || ./tests/install_rabbitmq.sh
+servers:  ## install RabbitMQ and Chromium for the tests, if they are missing; the other servers come as wheels
+	@./tests/install.sh /usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server
+	@./tests/install.sh /usr/bin/chromium chromium fonts-dejavu-core
 
 crash: $(READY) servers  ## 200 kills of each kind and 20,000 power cuts; REFOLD_SEED=… repeats a run
 	REFOLD_KILLS=200 REFOLD_IMAGES=20000 $(BIN)/python -m pytest -s tests/crash

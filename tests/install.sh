@@ -1,8 +1,12 @@
 #!/bin/sh
-# Installs Debian's RabbitMQ for the tests, and does not let it start: the tests start servers of their own.
+# Installs packages of Debian for the tests: `tests/install.sh PATH PACKAGE …`, if there is nothing at PATH yet.
+# It does not let servers start: the tests start servers of their own.
 set -eu
+path=$1
+shift
+test -x "$path" && exit
 if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
-	echo "The tests need RabbitMQ 3.10 or later in /usr/lib/rabbitmq, and cannot install it here." >&2
+	echo "The tests need $path, of Debian's $1, and cannot install it here." >&2
 	echo "On Debian or Ubuntu: sudo make servers. Elsewhere: run the tests in a container of debian:12." >&2
 	exit 1
 fi
@@ -14,4 +18,4 @@ if ! test -e $policy; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
-apt-get install -qq --yes --no-install-recommends rabbitmq-server >/dev/null
+apt-get install -qq --yes --no-install-recommends "$@" >/dev/null
