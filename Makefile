@@ -15,8 +15,9 @@ $(READY): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@
 
-demo: $(READY)  ## replay a marketplace's orders, and show what they add up to; STORE=sqlite:///shop.db
-	$(BIN)/python -m examples.shop demo $(if $(STORE),--store $(STORE))
+demo: $(READY)  ## replay a marketplace's orders, then open the shop with its console; STORE=sqlite:///shop.db SERVE=no
+	$(BIN)/python -m examples.shop demo $(if $(STORE),--store $(STORE)) $(if $(filter no,$(SERVE)),--no-serve) \
+		$(if $(PORT),--port $(PORT)) $(if $(SECONDS),--seconds $(SECONDS))
 
 contexts: $(READY)  ## run shop, billing and notifications over a broker; kill one, and see it catch up
 	$(BIN)/python -m examples.contexts

@@ -17,6 +17,7 @@ from refold.errors import (
 )
 from refold.model.handler import IdempotencyKey, Of, Reader, Unguarded
 from refold.model.message import Command, Event, stored_as
+from refold.model.operated import OperationFailed, OperatorActed
 from refold.model.query import AppendCondition, Query, QueryItem
 from refold.model.record import Metadata, NewEvent, Recorded, StoredEvent
 from refold.model.state import Singleton, State
@@ -51,6 +52,8 @@ __all__ = [
     "NewEvent",
     "NotKept",
     "Of",
+    "OperationFailed",
+    "OperatorActed",
     "Projection",
     "Query",
     "QueryItem",

@@ -1,5 +1,7 @@
 """The shop at the command line: `python -m examples.shop demo`."""
 
+import asyncio
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from datetime import datetime
@@ -19,6 +21,7 @@ from examples.shop.data import FOLDER, OPENING, SPAN, History, read_history, sta
 from examples.shop.inventory import Stock
 from examples.shop.live import change
 from examples.shop.main import STORE, make_app
+from examples.shop.opened import keep_open
 from examples.shop.orders import OPEN, Status
 from examples.shop.sample import made_up
 from examples.shop.views import CatalogueEntry, OrderSummary, Queue, Queued, QueueLength
@@ -38,10 +41,16 @@ def main() -> None:
 @main.command()
 @data_option
 @store_option
-def demo(folder: Path | None, store: str) -> None:
-    """Replay all orders, and show what they add up to."""
+@click.option("--serve/--no-serve", default=None, help="Open the shop then, for browsers; if not said, in a terminal.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="Where to serve it.")
+@click.option("--seconds", type=click.FloatRange(0), help="Close it after so long, rather than at Ctrl-C.")
+@click.option("--seed", default=1, show_default=True, help="Of what customers do.")
+def demo(folder: Path | None, store: str, *, serve: bool | None, port: int, seconds: float | None, seed: int) -> None:
+    """Replay all orders, show what they add up to, and open the shop, with its console."""
     history = history_of(folder)
     run(make_app(store), lambda app: shown(app, store, history))
+    if serve or seconds is not None or (serve is None and sys.stdout.isatty()):
+        asyncio.run(keep_open(store, port=port, seed=seed, seconds=seconds))
 
 
 @main.command("replay")

@@ -119,12 +119,14 @@ CheckoutCommand: TypeAlias = RequestPayment | CancelUnpaid | DispatchOrder | Ref
 
 
 def checking_out(
-    pay_within: timedelta = PAY_WITHIN, try_again: Sequence[timedelta] = TRY_AGAIN
+    pay_within: timedelta = PAY_WITHIN, try_again: Sequence[timedelta] = TRY_AGAIN, *, of: str = ""
 ) -> Callable[[Paying], Iterable[CheckoutCommand | Later | Cancel]]:
-    """Return the process, with the times that it gives."""
+    """Return the process, with the times that it gives; of orders only whose ids begin so."""
 
     def check_out(event: Paying) -> Iterable[CheckoutCommand | Later | Cancel]:
         match event:
+            case _ if not event.order_id.startswith(of):
+                pass
             case InventoryReserved():
                 yield RequestPayment(event.order_id)
                 yield later(CancelUnpaid(event.order_id), after=pay_within, name=f"unpaid {event.order_id}")

@@ -1,7 +1,7 @@
 """The shop, wired: lists in, a running system out. No other file knows the app."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -37,11 +37,13 @@ from examples.shop.inventory import (
     release_inventory,
     reserve_inventory,
 )
+from examples.shop.mistakes import SIMULATED, FreightShare, VoucherGranted, grant_voucher, make_up
 from examples.shop.orders import OrderEvent, OrderShipped, cancel_order, place_order
 from examples.shop.payments import PaymentCaptured, approve_order, capture_payment
 from examples.shop.provider import NoProvider, Provider, charging, refunding
 from examples.shop.refunds import RefundEvent, mark_refunded, refund_order
 from examples.shop.reviews import ReviewSubmitted, submit_review
+from examples.shop.simulate import MoodyProvider
 from examples.shop.views import (
     CatalogueEntry,
     CategorySummary,
@@ -64,7 +66,7 @@ EVENTS = [
     ReviewSubmitted,
 ]
 
-PROJECTIONS = [
+PROJECTIONS: list[Any] = [
     kept(OrderSummary, history=True),
     CustomerSummary,
     MonthSummary,
@@ -76,28 +78,40 @@ PROJECTIONS = [
     MisfitSummary,
 ]
 
+REPLAYED: list[Callable[..., Any]] = [
+    list_product,
+    place_order,
+    cancel_order,
+    capture_payment,
+    approve_order,
+    receive_stock,
+    reserve_inventory,
+    release_inventory,
+    start_processing,
+    invoice_order,
+    ship_order,
+    deliver_order,
+    mark_unavailable,
+    submit_review,
+]
+
+SELLING: list[Callable[..., Any]] = [
+    request_payment,
+    decline_payment,
+    accept_payment,
+    cancel_unpaid,
+    dispatch_order,
+    refund_order,
+    mark_refunded,
+]
+
 
 def make_app(url: str, projections: Sequence[Any] = PROJECTIONS, analytics: str | None = None) -> App:
     """Return the shop by itself, as a history is replayed into it: people pay, ship and deliver."""
     return App(
         url,
         events=[*EVENTS, MisfitFound | BatchReplayed],
-        decisions=[
-            list_product,
-            place_order,
-            cancel_order,
-            capture_payment,
-            approve_order,
-            receive_stock,
-            reserve_inventory,
-            release_inventory,
-            start_processing,
-            invoice_order,
-            ship_order,
-            deliver_order,
-            mark_unavailable,
-            submit_review,
-        ],
+        decisions=REPLAYED,
         processes=[fulfil],
         projections=projections,
         analytics=analytics,
@@ -133,14 +147,8 @@ def make_live(
             reserve_inventory,
             release_inventory,
             mark_unavailable,
-            request_payment,
-            decline_payment,
-            accept_payment,
-            cancel_unpaid,
-            dispatch_order,
-            refund_order,
-            mark_refunded,
             deliver_order,
+            *SELLING,
         ],
         processes=[fulfil, checking_out(pay_within, try_again)],
         effects=[
@@ -149,6 +157,27 @@ def make_live(
         ],
         projections=[OrderSummary, Stock],
         clock=clock,
+    )
+
+
+def make_demo(store: str, provider: Provider | None = None) -> App:
+    """Return the shop of `make demo`: replayed first, and then selling, with all that may go wrong in it.
+
+    What was replayed had its checkout long ago: the process sees to orders that are simulated.
+    """
+    asked = provider or MoodyProvider()
+    times = (timedelta(seconds=8), timedelta(seconds=15))
+    return App(
+        store,
+        name="shop",
+        bus=MemoryBus(),
+        outbox=[publish_order, OrderShipped, publish_cancellation],
+        events=[*EVENTS, CheckoutEvent, RefundEvent, VoucherGranted, MisfitFound | BatchReplayed],
+        decisions=[*REPLAYED, *SELLING, grant_voucher],
+        processes=[fulfil, checking_out(timedelta(seconds=45), times, of=SIMULATED), make_up],
+        effects=[effect(charging(asked), seconds=1.5), effect(refunding(asked), seconds=1.5)],
+        projections=[*PROJECTIONS, FreightShare],
+        index=True,
     )
 
 

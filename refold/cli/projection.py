@@ -12,8 +12,9 @@ from refold.app import App
 from refold.cli.app import JSON, STORE, loaded
 from refold.errors import InvalidQuery
 from refold.runtime.books import Comparison, Version
-from refold.runtime.operate import Operations, Standing
+from refold.runtime.operate import Operations
 from refold.runtime.rebuild import Progress
+from refold.runtime.standing import Standing
 
 T = TypeVar("T")
 YES = click.option("--yes", is_flag=True, help="Do not ask.")

@@ -12,6 +12,7 @@ from msgspec import Struct
 from refold.contract.shape import JsonSchema, json_schema
 from refold.model.handler import Handler, StateParameter
 from refold.model.message import Command, Event, stored_name
+from refold.model.operated import BUILT_IN
 from refold.model.schema import Schema
 from refold.model.state import State, state_kind
 from refold.model.tag import tag_paths
@@ -227,4 +228,5 @@ def _states(decision: Handler, *, guarded: bool) -> tuple[str, ...]:
 
 
 def _event_ids(kinds: Iterable[type]) -> tuple[str, ...]:
-    return tuple(sorted({id_of(kind) for kind in kinds if issubclass(kind, Event)}))
+    """Return the ids of an app's own events among some classes."""
+    return tuple(sorted({id_of(kind) for kind in kinds if issubclass(kind, Event) and kind not in BUILT_IN}))

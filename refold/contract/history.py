@@ -209,7 +209,8 @@ def _in_worker(recipe: bytes, url: str, task: Task) -> Found:
 
 def _report(program: Program, head: int, found: Found, keys: int | None, seconds: float) -> Report:
     schema = program.schema()
-    becomes: dict[StoredAs, tuple[str, ...]] = {stored_name(kind): (kind.__name__,) for kind in schema.events}
+    current = (*schema.events, *schema.built_in)
+    becomes: dict[StoredAs, tuple[str, ...]] = {stored_name(kind): (kind.__name__,) for kind in current}
     becomes |= {stored_name(old): tuple(kind.__name__ for kind in schema.becomes(old)) for old in schema.old_events}
     types = tuple(
         TypeCount(*key, becomes.get(StoredAs(*key), ()), count.events, count.decoded, count.failed)

@@ -18,7 +18,7 @@ from refold.model.query import Query, QueryItem
 
 Role: TypeAlias = Literal["reader", "writer", "operator", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
-"""Each may do what those before it may: see; execute commands; mend; append to the log as it is."""
+"""Each may do what those before it may: see; execute commands; operate; append to the log as it is."""
 ASK = {"WWW-Authenticate": 'Bearer realm="refold"'}
 FORWARDED = {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"}
 HOST = re.compile(r"(\[[^]]*\]|[^:]*)(:\d+)?")
@@ -51,6 +51,11 @@ class Principal(Struct, frozen=True):
         """Refuse what takes a higher role."""
         if not self.can_be(role):
             raise _forbidden(f"{self.name} is {self.role}, and this takes {role}")
+
+    def must_see_all(self, what: str) -> None:
+        """Refuse who may see a part only what shows the whole."""
+        if not self.sees_all:
+            raise _forbidden(f"{self.name} may see a part only, and {what} show the whole")
 
     def must_command(self, name: str, tags: Collection[str]) -> None:
         """Refuse a command that the rules exclude."""

@@ -13,7 +13,7 @@ from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
 from refold.app import App
-from refold.http import commands, health, log, states, stories, views
+from refold.http import commands, health, log, operations, states, stories, views
 from refold.http.access import Access, Principal, Role
 from refold.http.call import Call, Limits, answer
 from refold.http.openapi import document
@@ -61,6 +61,23 @@ ENDPOINTS = (
     Endpoint("GET", "/log/appends/{id:path}", "admin", log.appended),
     Endpoint("GET", "/log/head", "reader", log.head),
     Endpoint("GET", "/log/follow", "reader", log.follow),
+    Endpoint("GET", "/operations/standing", "reader", operations.standing),
+    Endpoint("GET", "/operations/projections/{name}", "reader", operations.versions),
+    Endpoint("GET", "/operations/parked", "operator", operations.parked),
+    Endpoint("GET", "/operations/parked/{position}", "operator", operations.inspect),
+    Endpoint("GET", "/operations/skipped", "operator", operations.skipped),
+    Endpoint("GET", "/operations/waiting", "operator", operations.waiting),
+    Endpoint("GET", "/operations/audit", "operator", operations.audit),
+    Endpoint("POST", "/operations/parked/retry", "operator", operations.retry),
+    Endpoint("POST", "/operations/parked/skip", "operator", operations.skip),
+    Endpoint("POST", "/operations/processes/{name}/give-up", "operator", operations.give_up),
+    Endpoint("POST", "/operations/effects/{name}/repeat", "operator", operations.repeat),
+    Endpoint("POST", "/operations/outbox/republish", "operator", operations.republish),
+    Endpoint("POST", "/operations/projections/{name}/rebuild", "operator", operations.rebuild),
+    Endpoint("POST", "/operations/projections/{name}/compare", "operator", operations.compare),
+    Endpoint("POST", "/operations/projections/{name}/switch", "operator", operations.switch),
+    Endpoint("POST", "/operations/projections/{name}/rollback", "operator", operations.rollback),
+    Endpoint("POST", "/operations/projections/{name}/drop", "operator", operations.drop),
     Endpoint("GET", "/openapi.json", "reader", described),
     Endpoint("GET", "/health", None, health.alive),
     Endpoint("GET", "/ready", None, health.ready),

@@ -21,6 +21,8 @@ from refold.model.body import UNFIT, invalid, misfit
 T = TypeVar("T")
 POSITION = "Refold-Position"
 """The header that says from which position on an outcome can be seen."""
+LONGEST_ID = 200
+"""Characters of an `Idempotency-Key`."""
 STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 OTHERS = bytes(each for each in range(256) if each not in STEP)
@@ -119,6 +121,13 @@ class Call:
         """Return the past that is asked for: a position, or a recorded time."""
         text = self.text("as_of")
         return self.number("as_of") if text is not None and text.isdecimal() else self.moment("as_of")
+
+    def own_id(self, what: str) -> str | None:
+        """Return the id of what comes with an `Idempotency-Key`; the same key of two principals is not the same id."""
+        key = self.header("idempotency-key")
+        if key is not None and not 0 < len(key) <= LONGEST_ID:
+            raise Refusal(400, "INVALID_QUERY", f"Idempotency-Key has 1 to {LONGEST_ID} characters")
+        return None if key is None else f"{self.principal.name}/{what}/{key}"
 
     async def json(self, decode: Callable[[bytes], T], what: str) -> T:
         """Decode the body; refuse what is too large, too deep, or does not fit."""

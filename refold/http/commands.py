@@ -6,12 +6,9 @@ from functools import lru_cache
 from starlette.responses import Response
 
 from refold.http.call import Call, answer, found
-from refold.http.problem import Refusal
 from refold.model.body import command_of
 from refold.model.message import Command
 from refold.model.tag import tags_of
-
-LONGEST_ID = 200
 
 
 async def execute(call: Call) -> Response:
@@ -20,13 +17,9 @@ async def execute(call: Call) -> Response:
     kind = found(name, named(call.app.commands), "command")
     command = await call.json(lambda body: command_of(body, kind), name)
     principal.must_command(name, () if principal.tags is None else tags_of(command))
-    key = call.header("idempotency-key")
-    if key is not None and not 0 < len(key) <= LONGEST_ID:
-        raise Refusal(400, "INVALID_QUERY", f"Idempotency-Key has 1 to {LONGEST_ID} characters")
     position = await call.app.execute(
         command,
-        # One who sends a key of somebody else gets an outcome of their own.
-        id=None if key is None else f"{principal.name}/{name}/{key}",
+        id=call.own_id(name),
         actor=principal.name,
         occurred_at=call.moment("occurred_at"),
         correlation_id=call.header("refold-correlation-id") or "",

@@ -21,6 +21,8 @@ from refold.model.query import AppendCondition, Query
 from refold.model.record import NewEvent, StoredEvent
 
 PAGE = 500
+OWN = "refold."
+"""Begins the types of what is recorded by Refold itself, such as what operators do."""
 
 
 class Wired(Struct, omit_defaults=True):
@@ -102,6 +104,8 @@ async def append(call: Call) -> Response:
     batch = await call.json(msgspec.json.Decoder(Batch).decode, "batch")
     events = [_new(event) for event in batch.events]
     for event in events:
+        if event.type.startswith(OWN):
+            raise Refusal(403, "FORBIDDEN", f"{event.type} is what Refold itself records; nobody else writes it")
         call.principal.must_see(event.tags, f"an event with the tags {', '.join(event.tags) or 'none'}")
     result = await call.app.log.append(events, batch.condition, append_id=batch.append_id)
     return answer(result, position=result.last)

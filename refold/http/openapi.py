@@ -10,6 +10,7 @@ import refold
 from refold.app import App
 from refold.contract.shape import json_schemas
 from refold.http.log import Asked, Batch, Wired
+from refold.http.operating import TOLD, Anew
 from refold.http.stories import ToldStep
 from refold.model.hints import hints
 from refold.model.state import state_kind
@@ -67,11 +68,18 @@ AS_OF = ("as_of", {"anyOf": [COUNT, TIME]}, "What was known then: a position, or
 EFFECTIVE = ("effective", TIME, "What was true in the world then.")
 LIMIT = ("limit", COUNT, "How many at most.")
 LAST = {"name": "Last-Event-ID", "in": "header", "schema": COUNT, "description": "Where to go on."}
+IDEMPOTENCY: Json = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "maxLength": 200},
+    "description": "What comes again with it changes nothing; a command is answered as the first.",
+}
 
 
 def document(app: App) -> Json:
     """Return the document of an app."""
-    own = [Position, Problem, EventPage, Asked, Batch, Appended, ToldStep]
+    own: list[Any] = [Position, Problem, EventPage, Asked, Batch, Appended, ToldStep]
+    own += [kind for told in TOLD for kind in (told.gives, told.takes) if kind is not None]
     kinds: list[type] = list(dict.fromkeys([*app.commands, *app.states, *app.views, *own]))
     refs, components = json_schemas(kinds, SCHEMAS)
     ref = dict(zip(kinds, refs, strict=True))
@@ -101,7 +109,7 @@ def document(app: App) -> Json:
     return {
         "openapi": "3.1.0",
         "info": {"title": app.name or "Refold", "version": refold.__version__},
-        "paths": {**paths, **_log(ref), **_health()},
+        "paths": {**paths, **_log(ref), **_operations(ref), **_health()},
         "components": {
             "schemas": components,
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
@@ -111,9 +119,7 @@ def document(app: App) -> Json:
 
 
 def _command(command: type, ref: Mapping[type, Json]) -> Json:
-    idempotency = {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 200}}
-    idempotency["description"] = "A command that comes again with it changes nothing, and is answered as the first."
-    found = _operation("execute", command, ref[Position], [idempotency])
+    found = _operation("execute", command, ref[Position], [IDEMPOTENCY])
     found["requestBody"] = _body(ref[command])
     return found
 
@@ -202,6 +208,23 @@ def _log(ref: Mapping[type, Json]) -> Json:
         "/log/head": {"get": _operation("head", None, ref[Position], [], "Up to where everything is visible.")},
         "/log/follow": {"get": _stream("follow", "The events there are, then those that come.", query)},
     }
+
+
+def _operations(ref: Mapping[Any, Json]) -> Json:
+    """Describe what operators see and do."""
+    text = {"type": "string"}
+    paths: dict[str, Json] = {}
+    for told in TOLD:
+        asked = [_query(name, COUNT if name in ("before", "limit") else text, "") for name in told.asks]
+        parameters = [IDEMPOTENCY if each["name"] == IDEMPOTENCY["name"] else each for each in asked]
+        names = [part[1:-1] for part in told.path.split("/") if part.startswith("{")]
+        found = _operation(told.name, None, ref[told.gives], [*_path(names), *parameters], told.said)
+        if told.takes is not None:
+            found["requestBody"] = _body(ref[told.takes])
+        if told.takes is Anew:
+            found["responses"]["202"] = found["responses"].pop("200")
+        paths.setdefault(told.path, {})[told.method] = found
+    return paths
 
 
 def _health() -> Json:

@@ -18,6 +18,7 @@ from msgspec import Struct
 from refold.errors import InvalidEvent, UnknownEvent, WiringError
 from refold.model.hints import described, members
 from refold.model.message import Event, stored_name
+from refold.model.operated import BUILT_IN
 from refold.model.query import Query, QueryItem
 from refold.model.record import UNSAID, Metadata, NewEvent, Recorded, StoredEvent
 from refold.model.state import State, StateKind, state_kind
@@ -47,16 +48,19 @@ class Schema:
 
     def __init__(self, events: object, upcasters: Iterable[Upcasting] = (), *, own: bool = True) -> None:
         """Read them; of a program's own events, which may be in its log, every older version has to be readable."""
-        self.events = tuple(_event_classes(events))
+        self.built_in = BUILT_IN if own else ()
+        """Events that every log may hold, and that are none of the program's own."""
+        self.events = tuple(kind for kind in _event_classes(events) if kind not in self.built_in)
         self._chains = Chains(upcasters, self.events, tagged=own)
-        self._stored_as = {kind: stored_name(kind) for kind in self.events}
-        self._checks = {kind: _needs_checks(kind) for kind in (*self.events, *self.old_events)}
+        current = (*self.events, *self.built_in)
+        self._stored_as = {kind: stored_name(kind) for kind in current}
+        self._checks = {kind: _needs_checks(kind) for kind in (*current, *self.old_events)}
         self._forms: dict[tuple[str, int], _Form] = {}
-        for kind in (*self.events, *self.old_events):
+        for kind in (*current, *self.old_events):
             self._add(kind)
         if own:
             self._check_versions()
-        self._olds: dict[type[Event], list[type[Event]]] = {kind: [] for kind in self.events}
+        self._olds: dict[type[Event], list[type[Event]]] = {kind: [] for kind in current}
         for old in self.old_events:
             for kind in self._chains.ends(old):
                 self._olds[kind].append(old)

@@ -9,7 +9,8 @@ from typing import Literal, TypeAlias, get_args
 from msgspec import Struct
 
 from refold.errors import RefoldError
-from refold.runtime.operate import NOBODY, STALLED_SECONDS, Operations, Standing
+from refold.runtime.operate import Operations
+from refold.runtime.standing import NOBODY, STALLED_SECONDS, Standing
 from refold.runtime.waiting import Waiting
 
 Severity: TypeAlias = Literal["critical", "warning", "info"]

@@ -139,9 +139,11 @@ class Parking:
         now, taken_on = datetime.now(UTC), self.taken_on
         left: list[Parked] = []
         held: set[str] = set()
+        named = {(each.position, each.key): each for each in requests if each.position and each.key}
+        broad = [each for each in requests if not (each.position and each.key)]
         rows: list[Parked] = await self._books.find(PARKED, {"subscription": self._subscription})
         for row in sorted(rows, key=lambda row: (row.position, row.parked_at)):
-            asked = next((each for each in requests if _means(each, row)), None)
+            asked = named.get((row.position, row.key)) or next((each for each in broad if _means(each, row)), None)
             if asked is not None and asked.action == "skip":
                 gone = [Delete(PARKED, [PARKED.key_of(row)])]
                 if row.timer:

@@ -16,8 +16,10 @@ from refold.runtime.load import Loader
 from refold.runtime.outbox import NAME as OUTBOX
 from refold.runtime.outbox import Outbox
 from refold.runtime.owner import Owner, is_gone
+from refold.runtime.pace import Pace
 from refold.runtime.project import Definition
 from refold.runtime.react import Process
+from refold.runtime.rebuilds import Rebuilds
 from refold.runtime.rows import RowStates
 from refold.runtime.subscription import POLL_SECONDS, Subscription, late
 from refold.runtime.travel import Travel
@@ -32,6 +34,8 @@ BUILDING_SECONDS = 0.05
 """How often while a version is being built."""
 MEND_SECONDS = 30.0
 """How long it may take until the owner of a subscription has done what was asked."""
+MEND_AT_ONCE = 100
+"""How much is asked of it at once."""
 
 logger = logging.getLogger("refold.app")
 
@@ -69,6 +73,8 @@ class Running:
         self.analytics: Analytics | None = None
         self.index: Versions | None = None
         self.follows = False
+        self.pace = Pace()
+        self.rebuilds = Rebuilds()
         self._owner = owner
         self._looker: asyncio.Task[None] | None = None
 
@@ -117,6 +123,7 @@ class Running:
 
     async def stop(self) -> None:
         """Let others go on."""
+        await self.rebuilds.stop()
         if self._looker is not None:
             self._looker.cancel()
             await asyncio.wait([self._looker])
@@ -125,6 +132,7 @@ class Running:
 
     async def close(self) -> None:
         """Let go of what was built for questions, and of the mirror."""
+        await self.rebuilds.stop()
         if self.analytics is not None:
             await self.analytics.stop()
         await asyncio.gather(*(each.close() for each in self.travels.values()))
@@ -132,6 +140,7 @@ class Running:
 
     async def look(self) -> None:
         """See to what others ask, and to the versions of projections."""
+        self.pace.note(asyncio.get_running_loop().time(), {each.name: each.position for each in self.subscriptions()})
         for books in self.books:
             await self._hear(books)
             versions = await books.versions()
@@ -169,31 +178,50 @@ class Running:
             rows += await books.find(SKIPPED)
         return sorted(rows, key=lambda row: row.skipped_at)
 
-    async def mend(self, parked: Parked, action: Action, reason: str = "", actor: str = "") -> None:
-        """Have the owner of a subscription try a parked event again, or skip it; do so here if it has no owner."""
-        books = await self._books_of(parked)
-        if books is None:
-            if action == "retry":  # it has gone well meanwhile
-                return
-            raise InvalidQuery(f"nothing is parked at position {parked.position} of {parked.subscription}")
-        request = Request(parked.subscription, action, parked.position, parked.key, reason, actor)
-        await books.write(Put(REQUESTS, [request]))
-        every = [*self.subscriptions(), *self.inlets.values()]
-        subscription = next((each for each in every if each.name == parked.subscription), None)
-        if subscription is not None and subscription.owned:
-            await subscription.ask([request])
+    async def mend(self, parked: Sequence[Parked], action: Action, reason: str = "", actor: str = "") -> None:
+        """Have the owners of subscriptions try parked events again, or skip them."""
+        found: list[tuple[Books, Parked]] = []
+        for each in sorted(parked, key=lambda each: (each.position, each.subscription, each.key)):
+            books = await self._books_of(each)
+            if books is not None:
+                found.append((books, each))
+            elif action != "retry":  # else it has gone well meanwhile
+                raise InvalidQuery(f"nothing is parked at position {each.position} of {each.subscription}")
+        parts = [found[start : start + MEND_AT_ONCE] for start in range(0, len(found), MEND_AT_ONCE)]
+        # What is skipped, from the last on: what fails first is what the others wait behind.
+        for part in parts if action == "retry" else reversed(parts):
+            await self._mend(part, action, reason, actor)
+
+    async def _mend(self, found: Sequence[tuple[Books, Parked]], action: Action, reason: str, actor: str) -> None:
+        """Ask for it, and wait until it is done."""
+        asked = [
+            (books, Request(each.subscription, action, each.position, each.key, reason, actor)) for books, each in found
+        ]
+        for books in dict.fromkeys(books for books, _ in asked):
+            await books.write(Put(REQUESTS, [request for its, request in asked if its is books]))
+        for subscription in [*self.subscriptions(), *self.inlets.values()]:
+            mine = [request for _, request in asked if request.subscription == subscription.name]
+            if mine and subscription.owned:
+                await subscription.ask(mine)
         loop = asyncio.get_running_loop()
         end = loop.time() + MEND_SECONDS
-        while await books.views.get(REQUESTS, [REQUESTS.key_of(request)]):
-            checkpoint = await books.checkpoint(parked.subscription)
-            if subscription is None and (not checkpoint or not checkpoint.owner or is_gone(checkpoint.owner)):
-                await books.write(Delete(REQUESTS, [REQUESTS.key_of(request)]))
-                raise InvalidQuery(
-                    f"nobody runs {parked.subscription}: start the app, `refold run module:app`, and ask again"
-                )
+        while asked := await _open(asked):
+            books, request = asked[0]
+            await self._check_runs(books, request)
             if loop.time() > end:
-                raise WaitTimeout(f"{parked.subscription} has not done in {MEND_SECONDS:g} s what was asked of it")
+                raise WaitTimeout(f"{request.subscription} has not done in {MEND_SECONDS:g} s what was asked of it")
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _check_runs(self, books: Books, request: Request) -> None:
+        """Take a request back if there is nobody who could do it."""
+        name = request.subscription
+        if any(each.name == name for each in (*self.subscriptions(), *self.inlets.values())):
+            return
+        checkpoint = await books.checkpoint(name)
+        if not checkpoint or not checkpoint.owner or is_gone(checkpoint.owner):
+            requests: list[Request] = await books.find(REQUESTS, {"subscription": name, "action": request.action})
+            await books.write(Delete(REQUESTS, [REQUESTS.key_of(each) for each in requests]))
+            raise InvalidQuery(f"nobody runs {name}: start the app, `refold run module:app`, and ask again")
 
     async def versions(self) -> list[Version]:
         """Return all versions of all projections."""
@@ -237,6 +265,16 @@ class Running:
             if end is not None and loop.time() >= end:
                 raise late(name, stands, position, seconds or 0, ", as others keep it up")
             await asyncio.sleep(POLL_SECONDS)
+
+
+async def _open(asked: Sequence[tuple[Books, Request]]) -> list[tuple[Books, Request]]:
+    """Return what was asked and is not done yet."""
+    left: list[tuple[Books, Request]] = []
+    for books in dict.fromkeys(books for books, _ in asked):
+        mine = [request for its, request in asked if its is books]
+        there = await books.views.get(REQUESTS, [REQUESTS.key_of(each) for each in mine])
+        left += [(books, each) for each in mine if REQUESTS.key_of(each) in there]
+    return left
 
 
 def named(subscription: str) -> str:

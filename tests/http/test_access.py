@@ -29,11 +29,29 @@ ALLOWED = {
         "POST /log/read",
         "GET /log/head",
         "GET /log/follow",
+        "GET /operations/standing",
+        "GET /operations/projections/{name}",
         "GET /openapi.json",
         "GET /version",
     },
     "writer": {"POST /commands/{name}"},
-    "operator": set[str](),
+    "operator": {
+        "GET /operations/parked",
+        "GET /operations/parked/{position}",
+        "GET /operations/skipped",
+        "GET /operations/waiting",
+        "GET /operations/audit",
+        "POST /operations/parked/retry",
+        "POST /operations/parked/skip",
+        "POST /operations/processes/{name}/give-up",
+        "POST /operations/effects/{name}/repeat",
+        "POST /operations/outbox/republish",
+        "POST /operations/projections/{name}/rebuild",
+        "POST /operations/projections/{name}/compare",
+        "POST /operations/projections/{name}/switch",
+        "POST /operations/projections/{name}/rollback",
+        "POST /operations/projections/{name}/drop",
+    },
     "admin": {"POST /log/events", "GET /log/appends/{id:path}"},
 }
 """What each role may do beyond those before it. A new endpoint has to be put here by somebody who has thought of it."""
@@ -55,7 +73,12 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def asked(path: str) -> str:
-    return path.replace("{name}", "Stock").replace("{key:path}", "tea").replace("{id:path}", "a")
+    return (
+        path.replace("{name}", "Stock")
+        .replace("{key:path}", "tea")
+        .replace("{id:path}", "a")
+        .replace("{position}", "1")
+    )
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -13,7 +13,7 @@ from refold import App, Command, Event, Later, SubscriptionFailed, Tag, later
 from refold.cli.main import main
 from refold.runtime import parking
 from refold.runtime.diagnose import RULES, Diagnosis, Seen, diagnose, judged
-from refold.runtime.operate import Standing
+from refold.runtime.standing import Standing
 from refold.testing import Clock
 from tests.conftest import Log
 from tests.runtime.clicks import BROKEN, Clicked, Doubled, Failing, clicks
