@@ -9,7 +9,7 @@ import msgspec
 
 from refold.cli.app import STORE, chosen, loaded
 from refold.cli.moment import MOMENT
-from refold.cli.parked import actor as me
+from refold.cli.operate import actor as me
 from refold.contract.fields import rows_of
 from refold.contract.shape import json_schema
 from refold.errors import InvalidBody

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from refold.cli.moment import MOMENT
-from refold.cli.parked import actor
+from refold.cli.operate import actor
 from refold.errors import InvalidBody, InvalidQuery
 from refold.model.query import Query, QueryItem
 from refold.model.record import Metadata, NewEvent

@@ -7,6 +7,7 @@ import click
 
 import refold
 from refold.cli.app import check, state
+from refold.cli.audit import audit
 from refold.cli.contract import contract
 from refold.cli.docs import docs, stubs
 from refold.cli.execute import execute
@@ -14,7 +15,7 @@ from refold.cli.log import log
 from refold.cli.move import carry_command, export_command, import_command, transform_command
 from refold.cli.new import new
 from refold.cli.parked import parked
-from refold.cli.process import effect, process
+from refold.cli.process import effect, outbox, process
 from refold.cli.projection import projection
 from refold.cli.query import query
 from refold.cli.rows import rows
@@ -64,6 +65,7 @@ def main() -> None:
       refold projection list shop.main:app
       refold process list shop.main:app --stuck
       refold parked list shop.main:app
+      refold audit list shop.main:app
       refold rows check shop.main:app Account
       refold contract check shop.main:app
       refold query "select type, count(*) from events group by type" --mirror shop.mirror
@@ -89,7 +91,9 @@ main.add_command(key)
 main.add_command(projection)
 main.add_command(process)
 main.add_command(effect)
+main.add_command(outbox)
 main.add_command(parked)
+main.add_command(audit)
 main.add_command(rows)
 main.add_command(query)
 main.add_command(contract)

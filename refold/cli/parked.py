@@ -1,7 +1,5 @@
 """`refold parked`: events that fail and wait, and what is done about them."""
 
-import getpass
-import platform
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,16 +9,18 @@ import click
 import msgspec
 
 from refold.cli.app import JSON, STORE, loaded
-from refold.cli.projection import operate
+from refold.cli.operate import RUN, actor, operate, tell
 from refold.errors import InvalidQuery
 from refold.runtime.books import Parked, Skipped
+from refold.runtime.groups import Group, Which, groups
 from refold.runtime.operate import Operations
 from refold.runtime.running import named
 
 INBOX = "inbox."
 """What the subscriptions of inboxes are called; their positions count messages."""
-RUN = click.option("--run", "active", is_flag=True, help="Run the app for this, if nothing else runs it.")
 NAME = click.option("--of", "name", metavar="NAME", help="Of this projection, process, effect, outbox or inbox only.")
+GROUP = click.option("--group", metavar="ID", help="All that has failed for one reason; see `refold parked groups`.")
+KEY = click.option("--key", metavar="TAG", help="What holds up this tag, as in order:o-1.")
 
 
 @click.group()
@@ -102,70 +102,114 @@ async def _content(operations: Operations, parked: Parked) -> dict[str, Any]:
     raise InvalidQuery(f"the log has no event at position {parked.position}")
 
 
+@parked.command("groups")
+@click.argument("app")
+@NAME
+@STORE
+@JSON
+def groups_command(app: str, name: str | None, store: str | None, as_json: bool) -> None:
+    r"""Show what is parked by what went wrong, the most first; a group's id names all of it to `retry` and `skip`.
+
+    \b
+      refold parked groups shop.main:app
+      refold parked retry shop.main:app --group 3f9a0c1d2e4b
+    """
+    found = groups(operate(loaded(app, store), lambda operations: operations.parked(name)))
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+        return
+    from refold.cli.show import print_table
+
+    print_table(_groups(found))
+
+
 @parked.command()
 @click.argument("app")
 @click.argument("position", type=int, nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Everything that has failed.")
+@GROUP
+@KEY
 @NAME
 @RUN
 @STORE
-def retry(
-    app: str, position: tuple[int, ...], everything: bool, name: str | None, active: bool, store: str | None
-) -> None:
-    """Try parked events again, and what waits behind them; exits with 1 if some still fail."""
-    if bool(position) == everything:
-        raise click.UsageError("name positions, or say --all")
+@JSON
+def retry(app: str, active: bool, store: str | None, as_json: bool, **chosen: Any) -> None:
+    r"""Try parked events again, and what waits behind them; exits with 1 if some still fail.
 
-    async def work(operations: Operations) -> list[Parked]:
-        wanted = [each for each in await operations.parked(name) if each.error]
-        if position:
-            wanted = [each for each in wanted if each.position in position]
-            if missing := set(position) - {each.position for each in wanted}:
-                raise InvalidQuery(
-                    f"nothing has failed at position {min(missing)}; `refold parked list` shows what has"
-                )
+    \b
+      refold parked retry shop.main:app 42 43
+      refold parked retry shop.main:app --group 3f9a0c1d2e4b
+      refold parked retry shop.main:app --all --of OrderSummary
+    """
+    which = _which(**chosen)
+
+    async def work(operations: Operations) -> tuple[int, list[Parked]]:
+        wanted = [each for each in await operations.failing(which) if each.error]
+        if missing := set(which.positions) - {each.position for each in wanted}:
+            raise InvalidQuery(f"nothing has failed at position {min(missing)}; `refold parked list` shows what has")
         left = await operations.retry(*wanted, actor=actor()) if wanted else []
         asked = {(each.subscription, each.position, each.key) for each in wanted}
-        return [each for each in left if (each.subscription, each.position, each.key) in asked]
+        return len(wanted), [each for each in left if (each.subscription, each.position, each.key) in asked]
 
-    left = operate(loaded(app, store), work, active=active)
+    tried, left = operate(loaded(app, store), work, active=active)
     from refold.cli.show import cleaned
 
     for each in left:
         click.echo(f"{each.subscription} position {each.position} still fails: {cleaned(each.error)}", err=True)
-    click.echo("nothing of it is parked any more" if not left else f"{len(left)} still wait")
+    said = "nothing of it is parked any more" if not left else f"{len(left)} still wait"
+    tell({"tried": tried, "failing": [_plain(each) for each in left]}, said, as_json=as_json)
     sys.exit(1 if left else 0)
 
 
 @parked.command()
 @click.argument("app")
-@click.argument("position", type=int)
+@click.argument("position", type=int, nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Everything that has failed.")
+@GROUP
+@KEY
 @click.option("--reason", required=True, help="Why; it is kept.")
 @NAME
 @RUN
 @STORE
-def skip(app: str, position: int, reason: str, name: str | None, active: bool, store: str | None) -> None:
-    """Leave a parked event out for good, with a reason; what waits behind it goes on."""
+@JSON
+def skip(app: str, reason: str, active: bool, store: str | None, as_json: bool, **chosen: Any) -> None:
+    r"""Leave parked events out for good, with a reason; what waits behind them goes on.
 
-    async def work(operations: Operations) -> int:
-        found = [each for each in await operations.parked(name) if each.position == position]
-        if not found:
-            raise InvalidQuery(f"nothing is parked at position {position}")
-        for each in found:
-            await operations.skip(each, reason=reason, actor=actor())
-        return len(found)
+    \b
+      refold parked skip shop.main:app 42 --reason "sent twice"
+      refold parked skip shop.main:app --group 3f9a0c1d2e4b --reason "a bad import"
+    """
+    which = _which(**chosen)
 
-    count = operate(loaded(app, store), work, active=active)
-    click.echo(f"position {position} is skipped{f' by {count}' if count > 1 else ''}; the reason is kept")
+    async def work(operations: Operations) -> list[Parked]:
+        found = await operations.failing(which)
+        missing = set(which.positions) - {each.position for each in found}
+        if missing or not found:
+            where = f"at position {min(missing)}" if missing else "that this means"
+            raise InvalidQuery(f"nothing is parked {where}; `refold parked list` shows what is")
+        await operations.skip(*found, reason=reason, actor=actor())
+        return found
+
+    done = operate(loaded(app, store), work, active=active)
+    if len(which.positions) == 1:
+        by = f" by {len(done)}" if len(done) > 1 else ""
+        said = f"position {which.positions[0]} is skipped{by}; the reason is kept"
+    else:
+        said = f"{len(done):,} are skipped; the reason is kept"
+    tell({"skipped": [_plain(each) for each in done], "reason": reason}, said, as_json=as_json)
 
 
-def actor() -> str:
-    """Return who sits at this terminal."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "unknown"
-    return f"{user}@{platform.node()}"
+def _which(position: tuple[int, ...], everything: bool, group: str | None, key: str | None, name: str | None) -> Which:
+    """Return which parked events are meant, which has to be said in one way."""
+    if sum([bool(position), everything, group is not None, key is not None]) != 1:
+        raise click.UsageError("name positions, or --group, or --key, or say --all")
+    return Which(of=name, group=group, positions=position, key=key, all=everything)
+
+
+def _plain(parked: Parked) -> dict[str, Any]:
+    """Return a parked event as programs are told of it: without traceback and state, which `show` has."""
+    found = msgspec.structs.asdict(parked)
+    return {name: value for name, value in found.items() if name not in ("traceback", "state")}
 
 
 def _parked(rows: Sequence[Parked]) -> Any:
@@ -190,6 +234,28 @@ def _parked(rows: Sequence[Parked]) -> Any:
             str(behind),
             ago(each.parked_at),
             str(each.attempts),
+            Text(cleaned(each.error), style="red"),
+        )
+    return table
+
+
+def _groups(found: Sequence[Group]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    from refold.cli.show import cleaned
+
+    table = Table(title=f"{sum(each.count for each in found):,} failed in {len(found):,} ways", title_justify="left")
+    for name in ("group", "parked by", "failed", "behind", "since", "types", "error"):
+        table.add_column(name, justify="right" if name in ("failed", "behind") else "left")
+    for each in found:
+        table.add_row(
+            each.id,
+            each.name,
+            str(each.count),
+            str(each.behind),
+            ago(each.since),
+            Text(cleaned(" ".join(each.types))),
             Text(cleaned(each.error), style="red"),
         )
     return table

@@ -9,8 +9,8 @@ import click
 import msgspec
 
 from refold.cli.app import JSON, STORE, loaded
-from refold.cli.parked import RUN, actor, ago
-from refold.cli.projection import YES, confirm, operate
+from refold.cli.operate import RUN, YES, actor, confirm, operate, tell
+from refold.cli.parked import ago
 from refold.errors import InvalidQuery
 from refold.runtime.books import Parked
 from refold.runtime.operate import Operations
@@ -54,9 +54,11 @@ def list_command(app: str, name: str | None, store: str | None, *, stuck: bool, 
 @click.argument("position", type=int, nargs=-1, required=True)
 @RUN
 @STORE
-def retry(app: str, name: str, position: tuple[int, ...], store: str | None, *, active: bool) -> None:
+@JSON
+def retry(app: str, name: str, position: tuple[int, ...], store: str | None, *, active: bool, as_json: bool) -> None:
     """Try again what has failed at a POSITION, event or timer; exits with 1 if it fails again."""
-    _again(app, store, name, lambda each: each.position in position, "nothing of it has failed there", active=active)
+    nothing = "nothing of it has failed there"
+    _again(app, store, name, lambda each: each.position in position, nothing, active=active, as_json=as_json)
 
 
 @process.command()
@@ -65,16 +67,20 @@ def retry(app: str, name: str, position: tuple[int, ...], store: str | None, *, 
 @click.argument("key", required=False)
 @RUN
 @STORE
-def resume(app: str, name: str, key: str | None, store: str | None, *, active: bool) -> None:
+@JSON
+def resume(app: str, name: str, key: str | None, store: str | None, *, active: bool, as_json: bool) -> None:
     r"""Try again all that has failed of a process or effect, or of one KEY, and what waits behind it.
 
     \b
       refold process resume shop.main:app check_out
       refold process resume shop.main:app check_out order:o-1
     """
-    _again(
-        app, store, name, lambda each: key is None or key in each.keys[:1], "nothing of it has failed", active=active
-    )
+    nothing = "nothing of it has failed"
+
+    def meant(parked: Parked) -> bool:
+        return key is None or key in parked.keys[:1]
+
+    _again(app, store, name, meant, nothing, active=active, as_json=as_json)
 
 
 @process.command("give-up")
@@ -85,7 +91,10 @@ def resume(app: str, name: str, key: str | None, store: str | None, *, active: b
 @YES
 @RUN
 @STORE
-def give_up(app: str, name: str, key: str, reason: str, store: str | None, *, yes: bool, active: bool) -> None:
+@JSON
+def give_up(
+    app: str, name: str, key: str, reason: str, store: str | None, *, yes: bool, active: bool, as_json: bool
+) -> None:
     r"""Leave out all that a process or effect has still to do for a KEY: what has failed, what waits, and timers.
 
     It goes on with what comes of this key later. Who gave up, when and why is kept: `refold parked list --skipped`.
@@ -101,7 +110,8 @@ def give_up(app: str, name: str, key: str, reason: str, store: str | None, *, ye
     count = operate(loaded(app, store), work, active=active)
     if not count:
         raise InvalidQuery(f"{name} has nothing to do for {key}; `refold process list {app} {name}` shows what it has")
-    click.echo(f"{name} has given up {count:,} for {key}; the reason is kept")
+    said = f"{name} has given up {count:,} for {key}; the reason is kept"
+    tell({"process": name, "key": key, "given_up": count, "reason": reason}, said, as_json=as_json)
 
 
 @click.group()
@@ -117,7 +127,10 @@ def effect() -> None:
 @click.option("--reason", required=True, help="Why; it is part of the new idempotency keys, and logged.")
 @YES
 @STORE
-def repeat(app: str, name: str, after: int, upto: int, reason: str, store: str | None, *, yes: bool) -> None:
+@JSON
+def repeat(
+    app: str, name: str, after: int, upto: int, reason: str, store: str | None, *, yes: bool, as_json: bool
+) -> None:
     r"""Do an effect again for events for which it may have been done, under new idempotency keys.
 
     Whatever it does in the world happens once more. It is done here and now, one event after the other.
@@ -128,32 +141,73 @@ def repeat(app: str, name: str, after: int, upto: int, reason: str, store: str |
     confirm(f"Do {name} again for positions {after + 1} to {upto}, although it may have been done?", yes=yes)
 
     async def work(operations: Operations) -> int:
-        return await operations.repeat(name, after=after, upto=upto, reason=reason)
+        return await operations.repeat(name, after=after, upto=upto, reason=reason, actor=actor())
 
     count = operate(loaded(app, store), work)
-    click.echo(f"{name} was done again for {count:,} event{'' if count == 1 else 's'}")
+    said = f"{name} was done again for {count:,} event{'' if count == 1 else 's'}"
+    tell({"effect": name, "repeated": count, "reason": reason}, said, as_json=as_json)
+
+
+@click.group()
+def outbox() -> None:
+    """Look after what leaves for other contexts."""
+
+
+@outbox.command()
+@click.argument("app")
+@click.option("--after", type=click.IntRange(0), required=True, help="From behind this position on.")
+@click.option("--upto", type=click.IntRange(1), required=True, help="Up to this position.")
+@click.option("--reason", required=True, help="Why; it is kept.")
+@YES
+@STORE
+@JSON
+def republish(app: str, after: int, upto: int, reason: str, store: str | None, *, yes: bool, as_json: bool) -> None:
+    r"""Publish events again, under the ids that they had: who has them passes them over.
+
+    For when a broker, or the database of who receives, has lost some. It is done here and now, in the order of the log.
+
+    \b
+      refold outbox republish shop.main:app --after 1200 --upto 1300 --reason "the broker lost a disk"
+    """
+    confirm(f"Publish positions {after + 1} to {upto} again?", yes=yes)
+
+    async def work(operations: Operations) -> int:
+        return await operations.republish(after=after, upto=upto, reason=reason, actor=actor())
+
+    count = operate(loaded(app, store), work)
+    said = f"{count:,} event{' was' if count == 1 else 's were'} published again"
+    tell({"republished": count, "reason": reason}, said, as_json=as_json)
 
 
 def _again(
-    app: str, store: str | None, name: str, means: Callable[[Parked], bool], nothing: str, *, active: bool
+    app: str,
+    store: str | None,
+    name: str,
+    means: Callable[[Parked], bool],
+    nothing: str,
+    *,
+    active: bool,
+    as_json: bool,
 ) -> None:
     """Try again some of what a process has failed at; exit with 1 if it fails again."""
 
-    async def work(operations: Operations) -> list[Parked]:
+    async def work(operations: Operations) -> tuple[int, list[Parked]]:
         await operations.waiting(name)  # refuses a name that there is not
         wanted = [each for each in await operations.parked(name) if each.error and means(each)]
         if not wanted:
             raise InvalidQuery(f"{nothing}; `refold process list {app} {name}` shows what there is")
         tried = {(each.position, each.key) for each in wanted}
         left = await operations.retry(*wanted, actor=actor())
-        return [each for each in left if each.subscription == name and (each.position, each.key) in tried]
+        return len(wanted), [each for each in left if each.subscription == name and (each.position, each.key) in tried]
 
-    left = operate(loaded(app, store), work, active=active)
+    count, left = operate(loaded(app, store), work, active=active)
     from refold.cli.show import cleaned
 
     for each in left:
         click.echo(f"{name} position {each.position} still fails: {cleaned(each.error)}", err=True)
-    click.echo(f"{len(left)} still fail" if left else "all of it is done")
+    failing = [{"position": each.position, "key": each.key, "error": each.error} for each in left]
+    said = f"{len(left)} still fail" if left else "all of it is done"
+    tell({"process": name, "tried": count, "failing": failing}, said, as_json=as_json)
     sys.exit(1 if left else 0)
 
 

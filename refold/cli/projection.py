@@ -1,23 +1,17 @@
 """`refold projection`: how views stand, their versions, and rebuilding them beside what is read."""
 
-import asyncio
-import sys
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import click
 import msgspec
 
-from refold.app import App
 from refold.cli.app import JSON, STORE, loaded
-from refold.errors import InvalidQuery
+from refold.cli.operate import YES, actor, confirm, operate, tell
 from refold.runtime.books import Comparison, Version
 from refold.runtime.operate import Operations
 from refold.runtime.rebuild import Progress
 from refold.runtime.standing import Standing
-
-T = TypeVar("T")
-YES = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 @click.group()
@@ -88,7 +82,7 @@ def rebuild(app: str, name: str, workers: int, hold: bool, store: str | None, as
     with progress(f"Rebuilding {name}", 1) as advance:
         stalled: list[str] = []
 
-        def tell(at: Progress) -> None:
+        def told(at: Progress) -> None:
             advance(at.done, at.total, f"{name}: {at.stage}")
             if at.stalled and at.stalled.partition(":")[2] not in stalled:
                 stalled.append(at.stalled.partition(":")[2])
@@ -97,7 +91,7 @@ def rebuild(app: str, name: str, workers: int, hold: bool, store: str | None, as
         try:
             version = operate(
                 loaded(app, store),
-                lambda operations: operations.rebuild(name, workers=workers, hold=hold, tell=tell),
+                lambda operations: operations.rebuild(name, workers=workers, hold=hold, tell=told, actor=actor()),
             )
         except KeyboardInterrupt:
             raise click.ClickException(
@@ -139,22 +133,28 @@ def compare(app: str, name: str, version: str | None, store: str | None, as_json
 @click.argument("name")
 @click.argument("version", required=False)
 @STORE
-def switch(app: str, name: str, version: str | None, store: str | None) -> None:
+@JSON
+def switch(app: str, name: str, version: str | None, store: str | None, as_json: bool) -> None:
     """Let a version be the one that is read: the newest, if none is named."""
-    done = operate(loaded(app, store), lambda operations: operations.switch(name, version))
-    click.echo(f"{name} is read as of version {done.version} now")
+    done = operate(loaded(app, store), lambda operations: operations.switch(name, version, actor=actor()))
+    tell(done, f"{name} is read as of version {done.version} now", as_json=as_json)
 
 
 @projection.command()
 @click.argument("app")
 @click.argument("name")
+@click.option("--leaving", metavar="VERSION", help="Which version is to be left; else nothing is done.")
 @YES
 @STORE
-def rollback(app: str, name: str, yes: bool, store: str | None) -> None:
+@JSON
+def rollback(app: str, name: str, leaving: str | None, yes: bool, store: str | None, as_json: bool) -> None:
     """Let the version that was read before be read again, at once."""
     confirm(f"Read the version of {name} before this one again?", yes=yes)
-    done: Version = operate(loaded(app, store), lambda operations: operations.rollback(name))
-    click.echo(f"{name} is read as of version {done.version} again; deploy the code that keeps it up")
+    done: Version = operate(
+        loaded(app, store), lambda operations: operations.rollback(name, leaving=leaving, actor=actor())
+    )
+    said = f"{name} is read as of version {done.version} again; deploy the code that keeps it up"
+    tell(done, said, as_json=as_json)
 
 
 @projection.command()
@@ -163,30 +163,12 @@ def rollback(app: str, name: str, yes: bool, store: str | None) -> None:
 @click.argument("version")
 @YES
 @STORE
-def drop(app: str, name: str, version: str, yes: bool, store: str | None) -> None:
+@JSON
+def drop(app: str, name: str, version: str, yes: bool, store: str | None, as_json: bool) -> None:
     """Remove a version that is not read, with its rows."""
     confirm(f"Remove version {version} of {name} with all its rows?", yes=yes)
-    operate(loaded(app, store), lambda operations: operations.drop(name, version))
-    click.echo(f"version {version} of {name} is gone")
-
-
-def operate(app: App, work: Callable[[Operations], Awaitable[T]], *, active: bool = False) -> T:
-    """Open an app, that keeps nothing up unless it is to be `active`, and do something as its operator."""
-
-    async def run() -> T:
-        async with app if active else app.passive() as running:
-            return await work(running.operations)
-
-    return asyncio.run(run())
-
-
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something that cannot be undone; where nobody can answer, it has to be said beforehand."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise InvalidQuery(f"{question} Say so with --yes")
-    click.confirm(question, abort=True)
+    operate(loaded(app, store), lambda operations: operations.drop(name, version, actor=actor()))
+    tell({"projection": name, "dropped": version}, f"version {version} of {name} is gone", as_json=as_json)
 
 
 def standings(found: Sequence[Standing]) -> Any:

@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from refold.cli.app import JSON, STORE, loaded
-from refold.cli.projection import operate
+from refold.cli.operate import actor, operate, tell
 from refold.runtime.moving import Difference
 
 
@@ -47,7 +47,8 @@ def check(app: str, state: str, limit: int, store: str | None, as_json: bool) ->
 @click.argument("app")
 @click.argument("state")
 @STORE
-def fill(app: str, state: str, store: str | None) -> None:
+@JSON
+def fill(app: str, state: str, store: str | None, as_json: bool) -> None:
     r"""Make rows of the events of STATE, which is to be kept as rows from now on, where there are none.
 
     Stop whatever writes to the log before. Interrupted, it goes on where it was.
@@ -55,15 +56,16 @@ def fill(app: str, state: str, store: str | None) -> None:
     \b
       refold rows fill bank.main:app Account
     """
-    made = operate(loaded(app, store), lambda each: each.fill_rows(state))
-    click.echo(f"{made:,} rows of {state} are made; start the app")
+    made = operate(loaded(app, store), lambda each: each.fill_rows(state, actor=actor()))
+    tell({"state": state, "made": made}, f"{made:,} rows of {state} are made; start the app", as_json=as_json)
 
 
 @rows.command()
 @click.argument("app")
 @click.argument("state")
 @STORE
-def leave(app: str, state: str, store: str | None) -> None:
+@JSON
+def leave(app: str, state: str, store: str | None, as_json: bool) -> None:
     r"""Keep STATE as events from now on, if its rows are what its events add up to.
 
     APP still has it in `rows`. Stop whatever runs so before; what is started after has it there no more.
@@ -71,8 +73,9 @@ def leave(app: str, state: str, store: str | None) -> None:
     \b
       refold rows leave bank.main:app Account
     """
-    operate(loaded(app, store), lambda each: each.leave_rows(state))
-    click.echo(f"{state} is kept as events; take it out of `rows`, and start the app")
+    operate(loaded(app, store), lambda each: each.leave_rows(state, actor=actor()))
+    said = f"{state} is kept as events; take it out of `rows`, and start the app"
+    tell({"state": state, "kept_as": "events"}, said, as_json=as_json)
 
 
 def _differences(state: str, found: list[Difference]) -> Any:

@@ -10,6 +10,8 @@ from refold.model.tag import Tag
 
 Operator: TypeAlias = Annotated[str, Tag("operator")]
 Operated: TypeAlias = Annotated[str, Tag("operated")]
+PLACES = 5
+"""How many positions people are told."""
 
 
 @stored_as("refold.OperatorActed")
@@ -32,6 +34,15 @@ class OperatorActed(Event):
     after: int | None = None
     upto: int | None = None
     """Between which positions an effect is repeated, or events are published again."""
+
+    @property
+    def particulars(self) -> str:
+        """What it is about more closely, for people: a key, a version, positions."""
+        if self.upto is not None:
+            return f"{(self.after or 0) + 1:,} to {self.upto:,}"
+        places = ", ".join(map(str, self.positions[:PLACES]))
+        more = f" and {len(self.positions) - PLACES:,} more" if len(self.positions) > PLACES else ""
+        return self.key or self.version or f"{places}{more}"
 
 
 @stored_as("refold.OperationFailed")

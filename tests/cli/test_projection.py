@@ -138,7 +138,7 @@ def test_what_is_parked_is_shown_tried_again_and_skipped(refold: Call, url: str)
         (("projection", "rollback", APP, "Clicks", "--yes"), "no earlier version", 1),
         (("parked", "show", APP, "1"), "nothing is parked at position 1", 1),
         (("parked", "show", APP, "99"), "nothing is parked at position 99", 1),
-        (("parked", "retry", APP), "name positions, or say --all", 2),
+        (("parked", "retry", APP), "name positions, or --group", 2),
         (("parked", "retry", APP, "1", "--run"), "nothing has failed at position 1", 1),
         (("parked", "skip", APP, "8"), "--reason", 2),
         (("parked", "skip", APP, "8", "--reason", " ", "--run"), "skipped for a reason", 1),

@@ -1,0 +1,52 @@
+"""What all commands of operators share: opening an app for them, who they are, asking first, telling what was done."""
+
+import asyncio
+import getpass
+import platform
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from refold.app import App
+from refold.errors import InvalidQuery
+from refold.runtime.operate import Operations
+
+T = TypeVar("T")
+YES = click.option("--yes", is_flag=True, help="Do not ask.")
+RUN = click.option("--run", "active", is_flag=True, help="Run the app for this, if nothing else runs it.")
+
+
+def operate(app: App, work: Callable[[Operations], Awaitable[T]], *, active: bool = False) -> T:
+    """Open an app, that keeps nothing up unless it is to be `active`, and do something as its operator."""
+
+    async def run() -> T:
+        async with app if active else app.passive() as running:
+            return await work(running.operations)
+
+    return asyncio.run(run())
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something that cannot be undone; where nobody can answer, it has to be said beforehand."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InvalidQuery(f"{question} Say so with --yes")
+    click.confirm(question, abort=True)
+
+
+def actor() -> str:
+    """Return who sits at this terminal."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return f"{user}@{platform.node()}"
+
+
+def tell(done: Any, said: str, *, as_json: bool) -> None:
+    """Say what was done: in words, or as one JSON object."""
+    click.echo(msgspec.json.encode(done).decode() if as_json else said)
