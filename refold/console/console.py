@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from refold.console import login, overview
+from refold.console import commands, login, overview
 from refold.console.session import PREFIX, Sessions
 from refold.console.template import STATIC, environment
 from refold.console.visit import Desk, Visit
@@ -50,7 +50,13 @@ class Page(Struct, frozen=True):
     """Whether it minds the rules that narrow what somebody sees; otherwise only who sees all is let in."""
 
 
-PAGES = (Page("GET", "/", "reader", overview.show, "Overview", narrowed=True),)
+PAGES = (
+    Page("GET", "/", "reader", overview.show, "Overview", narrowed=True),
+    Page("GET", "/commands", "writer", commands.show, "Commands", narrowed=True),
+    Page("GET", "/commands/{name}", "writer", commands.ask, narrowed=True),
+    Page("POST", "/commands/{name}", "writer", commands.run, narrowed=True),
+    Page("GET", "/commands/{name}/outcomes/{key:path}", "writer", commands.came, narrowed=True),
+)
 """In the order of the navigation. Each page is in the tests' own table, too."""
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from refold.contract.graph import short
+
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 LONGEST = 100_000
@@ -24,6 +26,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"ago": ago, "stamp": stamp, "number": number, "duration": duration, "pretty": pretty}
+    made.filters |= {"short": short, "plain": plain}
     given: dict[str, Any] = {"version": version_of_assets()}
     made.globals.update(given)
     return made
@@ -74,3 +77,8 @@ def pretty(value: Any) -> str:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
         text = repr(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}\n… {len(text) - LONGEST:,} more characters"
+
+
+def plain(encoded: str) -> str:
+    """Return a value of an enum, which is JSON, as people read it."""
+    return str(msgspec.json.decode(encoded))

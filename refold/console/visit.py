@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from refold.console.session import Sessions, root_of
+from refold.contract.describe import Contract
 from refold.http.access import Principal
 from refold.http.api import Api
 from refold.http.call import Call
@@ -29,6 +30,11 @@ class Desk:
         self.templates = templates
         self.address = address
         """The app as the command line knows it: `shop.main:app`."""
+
+    @cached_property
+    def contract(self) -> Contract:
+        """What the app is made of."""
+        return self.api.app.contract()
 
 
 class Visit(Call):

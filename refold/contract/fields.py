@@ -78,7 +78,7 @@ def _rows(schema: JsonSchema, defs: dict[str, JsonSchema], path: str, inside: tu
     for name, field in _fields(schema):
         here = f"{path}.{name}" if path else name
         is_required = name in required or (FIELDS in schema and "default" not in field and MADE not in field)
-        yield Row(here, _named(field, defs), is_required, field.get("default"), _said(field))
+        yield Row(here, _named(field, defs), is_required, field.get("default"), said_of(field))
         for where, ref in _inner(field, here):
             if ref not in inside:
                 yield from _rows(defs.get(ref.removeprefix(DEFS), {}), defs, where, (*inside, ref))
@@ -110,7 +110,8 @@ def _named(schema: JsonSchema, defs: dict[str, JsonSchema]) -> str:
     return f"{type_text(schema)}: {type_text(inner)}" if "enum" in inner else type_text(schema)
 
 
-def _said(schema: JsonSchema) -> str:
+def said_of(schema: JsonSchema) -> str:
+    """Return what its author says of a field, and what bounds it."""
     limits = [
         text.format(schema[name]) for name, text in LIMITS.items() if name in schema and "prefixItems" not in schema
     ]

@@ -108,7 +108,10 @@ class Call:
 
     def moment(self, name: str) -> datetime | None:
         """Return a query parameter that is a time with a zone."""
-        text = self.text(name)
+        return self.read_moment(name, self.text(name))
+
+    def read_moment(self, name: str, text: str | None) -> datetime | None:
+        """Read a time with a zone, or refuse it by the name of its field."""
         try:
             moment = None if text is None else datetime.fromisoformat(text)
         except ValueError:
@@ -125,9 +128,13 @@ class Call:
     def own_id(self, what: str) -> str | None:
         """Return the id of what comes with an `Idempotency-Key`; the same key of two principals is not the same id."""
         key = self.header("idempotency-key")
-        if key is not None and not 0 < len(key) <= LONGEST_ID:
+        return None if key is None else self.id_of(what, key)
+
+    def id_of(self, what: str, key: str) -> str:
+        """Return the id of what comes with a key."""
+        if not 0 < len(key) <= LONGEST_ID:
             raise Refusal(400, "INVALID_QUERY", f"Idempotency-Key has 1 to {LONGEST_ID} characters")
-        return None if key is None else f"{self.principal.name}/{what}/{key}"
+        return f"{self.principal.name}/{what}/{key}"
 
     async def json(self, decode: Callable[[bytes], T], what: str) -> T:
         """Decode the body; refuse what is too large, too deep, or does not fit."""

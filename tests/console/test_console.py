@@ -17,12 +17,17 @@ from tests.http.shop import shop
 
 ALLOWED: dict[str, set[str]] = {
     "reader": {"GET /"},
-    "writer": set(),
+    "writer": {
+        "GET /commands",
+        "GET /commands/{name}",
+        "POST /commands/{name}",
+        "GET /commands/{name}/outcomes/{key:path}",
+    },
     "operator": set(),
     "admin": set(),
 }
 """What each role may do beyond those before it. A new page has to be put here by somebody who has thought of it."""
-NARROWED = {"GET /"}
+NARROWED = {"GET /", *ALLOWED["writer"]}
 """What those may see whose key narrows them to some tags or views: these pages mind the rules themselves."""
 OWN = {"Sec-Fetch-Site": "same-origin"}
 
