@@ -11,7 +11,7 @@ from refold.console.visit import Visit
 from refold.contract.describe import CommandForm
 from refold.errors import Conflict, InvalidBody, InvalidEvent, Rejected
 from refold.http.call import found
-from refold.http.commands import commands_of
+from refold.http.commands import named
 from refold.model.body import command_of
 from refold.model.tag import tags_of
 from refold.runtime.ids import new_id
@@ -44,7 +44,7 @@ async def run(visit: Visit) -> Response:
         given = form.changed()
         return _page(visit, about, Form(about.schema, given), given, key)
     try:
-        command = command_of(form.json(), found(about.name, commands_of(visit), "command"))
+        command = command_of(form.json(), found(about.name, named(visit.app.commands), "command"))
         visit.principal.must_command(about.name, tags_of(command))
         occurred_at = visit.read_moment("Occurred at", _moment(given))
         own = visit.id_of(about.name, key)
