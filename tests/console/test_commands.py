@@ -90,7 +90,7 @@ async def test_when_it_happened_can_be_said() -> None:
 
 
 @pytest.mark.parametrize(
-    "payload", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{7*7}}", "\x00\x1b"]
+    "payload", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{1234567*7}}", "\x00\x1b"]
 )
 async def test_what_is_written_is_shown_as_text(payload: str) -> None:
     async with served(console()) as client:
@@ -101,7 +101,7 @@ async def test_what_is_written_is_shown_as_text(payload: str) -> None:
         ):
             assert "<script>alert" not in answer.text
             assert "<img src=x" not in answer.text
-            assert "49" not in re.sub(r"\?v=\w+|[0-9a-f-]{36}", "", answer.text)
+            assert "8641969" not in answer.text
 
 
 async def test_who_comes_in_does_what_their_key_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
