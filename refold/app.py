@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from copy import copy
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
@@ -20,6 +21,7 @@ from refold.model.message import Command, Event
 from refold.model.record import Recorded
 from refold.model.state import State
 from refold.model.upcast import Upcasting
+from refold.runtime.diagnose import seen
 from refold.runtime.effect import Effected
 from refold.runtime.execute import Context
 from refold.runtime.given import asked, following, given
@@ -29,6 +31,7 @@ from refold.runtime.load import checked_identity, position_at
 from refold.runtime.look import RowsView, View
 from refold.runtime.operate import Operations
 from refold.runtime.project import Kept
+from refold.runtime.pulse import Pulse
 from refold.runtime.running import Running
 from refold.runtime.story import Story, story
 from refold.runtime.tables import Projection
@@ -106,6 +109,7 @@ class App:
         self._follows = True
         self._exit = AsyncExitStack()
         self._running: Running | None = None
+        self._pulse: Pulse | None = None
 
     async def __aenter__(self) -> Self:
         if self._running is not None:
@@ -123,11 +127,16 @@ class App:
                 running.executor.registry.complete()
             self._running = running
             self._exit = exits.pop_all()
+            if self.telemetry.exports and self._follows:  # OpenTelemetry asks for gauges at times of its own
+                self.pulse.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._pulse is not None:
+            await self._pulse.stop()
+            self._pulse = None
         self._running = None
         await self._exit.aclose()
 
@@ -166,6 +175,13 @@ class App:
         return self._wiring.telemetry
 
     @property
+    def pulse(self) -> Pulse:
+        """How everything stands and stood in the last minutes; looked at only once somebody starts it."""
+        if self._pulse is None:
+            self._pulse = Pulse(partial(seen, self.operations), self._now.store.head, self.telemetry.figures)
+        return self._pulse
+
+    @property
     def log(self) -> Store:
         """The log itself, as the port has it: for programs that bring their events encoded."""
         return self._now.store
@@ -179,6 +195,7 @@ class App:
         twin = copy(self)
         twin._follows = False
         twin._running = None
+        twin._pulse = None
         return twin
 
     async def execute(

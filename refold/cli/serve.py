@@ -71,6 +71,8 @@ def _application(served: "Served") -> "ASGIApp":
     from refold.http.serve import api_of
 
     api = api_of(served, loaded)
+    if served.workers > 1:
+        api.app.telemetry.worker = str(os.getpid())
     if not served.console:
         return api
     from refold.console import Console

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 
 from refold.errors import WiringError
 
-if find_spec("starlette") is None or find_spec("uvicorn") is None:
-    raise WiringError("an app over HTTP needs Starlette and uvicorn: pip install refold[http]")
+if any(find_spec(name) is None for name in ("starlette", "uvicorn", "prometheus_client")):
+    raise WiringError("an app over HTTP needs Starlette, uvicorn and prometheus-client: pip install refold[http]")
 
 from refold.http.access import Access, Principal, Role
 from refold.http.api import Api

@@ -13,13 +13,14 @@ from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
 from refold.app import App
-from refold.http import commands, health, log, operations, states, stories, views
+from refold.http import commands, health, log, metrics, operations, states, stories, views
 from refold.http.access import Access, Principal, Role
 from refold.http.call import Call, Limits, answer
 from refold.http.openapi import document
 from refold.http.problem import Refusal, response_to
 from refold.http.routes import Routes
 from refold.http.stream import EventStream
+from refold.runtime.instruments import REQUEST_SECONDS, STREAMS, Figures
 
 Handle: TypeAlias = Callable[[Call], Awaitable[Response]]
 ALWAYS = (
@@ -82,6 +83,7 @@ ENDPOINTS = (
     Endpoint("GET", "/health", None, health.alive),
     Endpoint("GET", "/ready", None, health.ready),
     Endpoint("GET", "/version", "reader", health.version),
+    Endpoint("GET", "/metrics", "reader", metrics.scrape),
 )
 
 
@@ -111,10 +113,32 @@ class Api:
 
         request = Request(scope, receive)
         try:
-            response = await self.answer(self._routes.find(request), request)
-        except Exception as error:
-            response = response_to(error)
+            response = await self._told(self._routes.find(request), request)
+        except Refusal as refusal:
+            response = response_to(refusal)
         await response(scope, receive, safely)
+
+    async def _told(self, endpoint: Endpoint, request: Request) -> Response:
+        """Have a request answered, measure how long that took, and go on with the trace of who asks."""
+        telemetry, start = self.app.telemetry, time.perf_counter()
+        method, path = endpoint.method, endpoint.path
+        said: dict[str, str | int | float | bool] = {}
+        parent = ""
+        if telemetry.traces:
+            # Not the path itself, which OpenTelemetry would have: keys in it may say who somebody is.
+            said = {"http.request.method": method, "http.route": path, "url.scheme": request.scope["scheme"]}
+            parent = request.headers.get("traceparent", "")
+        with telemetry.span(f"{method} {path}", "server", parent=parent, said=said) as span:
+            try:
+                response = await self.answer(endpoint, request)
+            except Exception as error:
+                response = response_to(error)
+            span.say("http.response.status_code", response.status_code)
+            if response.status_code >= 500:
+                span.fail(str(response.status_code))
+        seconds = time.perf_counter() - start
+        telemetry.figures.time(REQUEST_SECONDS, method, path, str(response.status_code), seconds=seconds)
+        return response
 
     async def answer(self, endpoint: Endpoint, request: Request) -> Response:
         """Let a request through what all have to pass, and have it answered."""
@@ -137,7 +161,9 @@ class Api:
 
     def counted(self, response: Response, principal: Principal) -> Response:
         """Have a stream count as open until it ends."""
-        return _Counted(response, self._streams, principal.name) if isinstance(response, EventStream) else response
+        if not isinstance(response, EventStream):
+            return response
+        return _Counted(response, self._streams, principal.name, self.app.telemetry.figures)
 
     @asynccontextmanager
     async def _lifespan(self, _: object) -> AsyncGenerator[None]:
@@ -148,16 +174,20 @@ class Api:
 class _Counted(Response):
     """A stream that counts as open until it ends."""
 
-    def __init__(self, stream: EventStream, open_: Counter[str], name: str) -> None:
+    def __init__(self, stream: EventStream, open_: Counter[str], name: str, figures: Figures) -> None:
+        self.status_code = stream.status_code
         self.background = None
+        self._figures = figures
         self._stream, self._open, self._name = stream, open_, name
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._open[self._name] += 1
+        self._figures.count(STREAMS)
         try:
             await self._stream(scope, receive, send)
         finally:
             self._open[self._name] -= 1
+            self._figures.count(STREAMS, by=-1)
 
 
 class Rates:

@@ -237,6 +237,11 @@ def _health() -> Json:
             "version": "What it is.",
         }.items()
     }
+    found["/metrics"] = {"get": _operation("metrics", None, plain, [], "Figures, as Prometheus takes them.")}
+    found["/metrics"]["get"]["responses"]["200"] = {
+        "description": "The text format of Prometheus, or OpenMetrics if that is asked for.",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }
     for name in ("/health", "/ready"):
         found[name]["get"]["security"] = []
     return found

@@ -84,7 +84,8 @@ REQUEST_SECONDS = Instrument(
     "http.route",
     "http.response.status_code",
 )
-STREAMS = Instrument("gauge", "refold.http.streams", "{stream}", "Streams that are open.", "http.route")
+STREAMS = Instrument("gauge", "refold.http.streams", "{stream}", "Streams that are open.")
+READABLE = Instrument("gauge", "refold.log.readable", "1", "1 if the log can be read, else 0.")
 HEAD = Instrument("gauge", "refold.log.head", "{position}", "The last position of the log.")
 POSITION = Instrument(
     "gauge", "refold.subscription.position", "{position}", "Up to where everything is handled.", "subscription"
@@ -113,7 +114,7 @@ INSTRUMENTS = (
     *(COMMANDS, COMMAND_SECONDS, CONFLICTS, APPENDS, EVENTS),
     *(HANDLED, HANDLE_SECONDS, WRITING_SECONDS, PAUSES, FAILED, ATTEMPTS, PUBLISHED, RECEIVED),
     *(REQUEST_SECONDS, STREAMS),
-    *(HEAD, POSITION, LAG_EVENTS, LAG_SECONDS, OWNED, STOPPED, PARKED, PARKED_SECONDS, TIMERS, OVERDUE),
+    *(READABLE, HEAD, POSITION, LAG_EVENTS, LAG_SECONDS, OWNED, STOPPED, PARKED, PARKED_SECONDS, TIMERS, OVERDUE),
 )
 
 

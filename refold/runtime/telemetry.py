@@ -40,12 +40,19 @@ class Spanning(Protocol):
         """Add an attribute."""
         ...
 
+    def fail(self, code: str) -> None:
+        """Say that it failed, and what that is called."""
+        ...
+
 
 class Unspanned:
     """What is told to nobody."""
 
     def say(self, name: str, value: str | int | float | bool) -> None:
         """Add nothing."""
+
+    def fail(self, code: str) -> None:
+        """Say nothing."""
 
     def __enter__(self) -> "Unspanned":
         return self
@@ -190,6 +197,13 @@ class _Spanned:
         """Add an attribute."""
         self._span.set_attribute(name, value)
 
+    def fail(self, code: str) -> None:
+        """Say that it failed, and what that is called."""
+        from opentelemetry.trace import StatusCode
+
+        self._span.set_attribute("error.type", code)
+        self._span.set_status(StatusCode.ERROR, code)
+
     def __enter__(self) -> "_Spanned":
         self._use.__enter__()
         return self
@@ -197,12 +211,10 @@ class _Spanned:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception):
-            from opentelemetry.trace import StatusCode
-
-            self._span.set_attribute("error.type", code_of(error))
-            if not isinstance(error, Rejected):  # the domain says no: nothing is wrong
-                self._span.set_status(StatusCode.ERROR, code_of(error))
+        if isinstance(error, Rejected):  # the domain says no: nothing is wrong
+            self.say("error.type", error.code)
+        elif isinstance(error, Exception):
+            self.fail(code_of(error))
         self._use.__exit__(kind, error, trace)
 
 

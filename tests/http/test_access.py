@@ -33,6 +33,7 @@ ALLOWED = {
         "GET /operations/projections/{name}",
         "GET /openapi.json",
         "GET /version",
+        "GET /metrics",
     },
     "writer": {"POST /commands/{name}"},
     "operator": {
