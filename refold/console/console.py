@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from refold.console import commands, login, overview
+from refold.console import commands, contract, login, overview
 from refold.console.session import PREFIX, Sessions
 from refold.console.template import STATIC, environment
 from refold.console.visit import Desk, Visit
@@ -56,6 +56,8 @@ PAGES = (
     Page("GET", "/commands/{name}", "writer", commands.ask, narrowed=True),
     Page("POST", "/commands/{name}", "writer", commands.run, narrowed=True),
     Page("GET", "/commands/{name}/outcomes/{key:path}", "writer", commands.came, narrowed=True),
+    Page("GET", "/contract/", "reader", contract.show, "Contract"),
+    Page("GET", "/contract/{path:path}", "reader", contract.file),
 )
 """In the order of the navigation. Each page is in the tests' own table, too."""
 

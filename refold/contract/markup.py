@@ -16,6 +16,10 @@ class Markup(str):
 
     __slots__ = ()
 
+    def __html__(self) -> str:
+        """Return it as it is, for templates that would escape it."""
+        return self
+
 
 Child: TypeAlias = "str | Markup | Iterable[Child] | None"
 

@@ -24,9 +24,8 @@ Entry: TypeAlias = tuple[str, str, Markup]
 def page(contract: Contract) -> str:
     """Return the page, as the text of a file."""
     style = f"{STYLE}\n{(HERE / 'page.css').read_text(encoding='utf-8')}"
-    script = (HERE / "page.js").read_text(encoding="utf-8")
-    sections = [(title, tuple(entries)) for title, entries in _sections(contract)]
-    sections = [(title, entries) for title, entries in sections if entries]
+    script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("page.js", "diagram.js"))
+    sections = sections_of(contract)
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "img-src data:; base-uri 'none'; form-action 'none'"
@@ -49,6 +48,12 @@ def page(contract: Contract) -> str:
         element("script", trusted(script)),
     )
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+
+
+def sections_of(contract: Contract) -> list[tuple[str, Sequence[Entry]]]:
+    """Return what is written about each part of a contract, by kinds; links lead to anchors of the same page."""
+    sections = ((title, tuple(entries)) for title, entries in _sections(contract))
+    return [(title, entries) for title, entries in sections if entries]
 
 
 def _hash(text: str) -> str:

@@ -16,7 +16,7 @@ from tests.http.serving import served
 from tests.http.shop import shop
 
 ALLOWED: dict[str, set[str]] = {
-    "reader": {"GET /"},
+    "reader": {"GET /", "GET /contract/", "GET /contract/{path:path}"},
     "writer": {
         "GET /commands",
         "GET /commands/{name}",
