@@ -48,6 +48,11 @@ class Metadata(Struct, frozen=True, omit_defaults=True):
     extra: dict[str, Any] = {}  # msgspec gives each its own
     traceparent: str = ""
     """The span in which it was recorded, as the header of W3C Trace Context has it; empty if nobody traced."""
+    command: str = ""
+    """The class of the command that was decided; empty if it was recorded without a decision."""
+    by: str = ""
+    """What gave the command, where its cause is something else than itself: `process fulfil/1`, with the place among
+    what was given because of one event; it tells those of one cause apart. Also `timer`, `effect`, `inbox`, `call`."""
 
 
 class Recorded(Struct, Generic[E], frozen=True):

@@ -42,6 +42,9 @@ class Line(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     actor: str = ""
     extra: str = ""
     """An object, as JSON."""
+    traceparent: str = ""
+    command: str = ""
+    by: str = ""
     data: Raw | UnsetType = UNSET
     data_base64: bytes | None = None
     metadata: bytes | None = None
@@ -90,6 +93,9 @@ class CloudEvents:
                 causationid=columns.causation_id,
                 actor=columns.actor,
                 extra=columns.extra,
+                traceparent=columns.traceparent,
+                command=columns.command,
+                by=columns.by,
                 data=Raw(event.data) if inlined and event.data else UNSET,
                 data_base64=None if inlined else event.data,
                 metadata=event.metadata if whole else None,
@@ -109,6 +115,9 @@ class CloudEvents:
                     actor=found.actor,
                     occurred_at=None if found.time == found.recordedat else found.time,
                     extra=found.extra,
+                    traceparent=found.traceparent,
+                    command=found.command,
+                    by=found.by,
                 )
             )
         data = raw_of(found.data, found.data_base64)

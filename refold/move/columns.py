@@ -17,6 +17,9 @@ class Columns(Struct, frozen=True, omit_defaults=True):
     actor: str = ""
     occurred_at: datetime | None = None
     extra: str = ""
+    traceparent: str = ""
+    command: str = ""
+    by: str = ""
 
 
 class _Stored(Struct, frozen=True, omit_defaults=True):
@@ -28,6 +31,9 @@ class _Stored(Struct, frozen=True, omit_defaults=True):
     actor: str = ""
     occurred_at: datetime | None = None
     extra: Raw | UnsetType = UNSET
+    traceparent: str = ""
+    command: str = ""
+    by: str = ""
 
 
 _decode = msgspec.json.Decoder(_Stored).decode
@@ -41,7 +47,7 @@ def columns_of(metadata: bytes) -> Columns:
         extra = "" if found.extra is UNSET else bytes(found.extra).decode()
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return NONE
-    return Columns(found.event_id, found.correlation_id, found.causation_id, found.actor, found.occurred_at, extra)
+    return Columns(**{name: getattr(found, name) for name in Columns.__struct_fields__} | {"extra": extra})
 
 
 def metadata_of(columns: Columns) -> bytes:
@@ -49,13 +55,4 @@ def metadata_of(columns: Columns) -> bytes:
     if columns == NONE:
         return b""
     extra = Raw(columns.extra.encode()) if columns.extra else UNSET
-    return _encode(
-        _Stored(
-            columns.event_id,
-            columns.correlation_id,
-            columns.causation_id,
-            columns.actor,
-            columns.occurred_at,
-            extra,
-        )
-    )
+    return _encode(_Stored(**{name: getattr(columns, name) for name in Columns.__struct_fields__} | {"extra": extra}))

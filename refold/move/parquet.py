@@ -34,7 +34,12 @@ _SCHEMA: dict[str, Any] = {
     "data": pl.String,
     "data_bytes": pl.Binary,
     "metadata_bytes": pl.Binary,
+    "traceparent": pl.String,
+    "command": pl.String,
+    "by": pl.String,
 }
+_ADDED = {name: pl.lit("").alias(name) for name in ("traceparent", "command", "by")}
+"""What earlier exports do not have."""
 
 
 class Parquet:
@@ -56,6 +61,7 @@ class Parquet:
         """Read the events of a file; see `Form`."""
         try:
             frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
+            frame = frame.with_columns(each for name, each in _ADDED.items() if name not in frame.columns)
             if dict(frame.schema) != _SCHEMA:
                 raise StoreDamaged(f"{path} does not have the columns of exported events")
             for row in frame.iter_rows():
@@ -88,7 +94,8 @@ def _row(event: StoredEvent) -> tuple[Any, ...]:
         data,
         data_bytes,
     )
-    return (*row, None if _event(*row, None) == event else event.metadata)
+    more = (columns.traceparent, columns.command, columns.by)
+    return (*row, None if _event(*row, None, *more) == event else event.metadata, *more)
 
 
 def _event(
@@ -106,10 +113,11 @@ def _event(
     data: str | None,
     data_bytes: bytes | None,
     metadata: bytes | None,
+    *more: str,
 ) -> StoredEvent:
     if metadata is None:
         when = None if occurred_at is None else occurred_at.astimezone(UTC)
-        metadata = metadata_of(Columns(event_id, correlation_id, causation_id, actor, when, extra))
+        metadata = metadata_of(Columns(event_id, correlation_id, causation_id, actor, when, extra, *more))
     recorded_at = recorded_at.astimezone(UTC)
     raw = (data_bytes or b"") if data is None else data.encode()
     return StoredEvent(position, recorded_at, name, version, tuple(tags), raw, metadata)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
 from datetime import datetime
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from msgspec import Struct
@@ -34,6 +34,7 @@ LONGEST_PAUSE = 0.1
 """Seconds; pauses begin at 2 ms and double, each a random part of it."""
 
 S = TypeVar("S", bound=State)
+Giver: TypeAlias = Literal["call", "process", "effect", "timer", "inbox"]
 
 
 class Context(Struct, frozen=True):
@@ -45,9 +46,11 @@ class Context(Struct, frozen=True):
     correlation_id: str = ""
     causation_id: str = ""
     extra: Mapping[str, Any] = {}
+    giver: Giver = "call"
+    """What gives the command."""
 
-    def metadata(self, traceparent: str = "") -> Metadata:
-        """Return what all events of this command share; `causation_id` is the command's own id."""
+    def metadata(self, command: str = "", traceparent: str = "") -> Metadata:
+        """Return what all events of this command share; `causation_id` is the command's own id if it has no cause."""
         if self.occurred_at is not None and self.occurred_at.utcoffset() is None:
             raise InvalidEvent(f"occurred_at={self.occurred_at!r} has no time zone: use datetime(…, tzinfo=UTC)")
         own = self.id or new_id()
@@ -58,7 +61,16 @@ class Context(Struct, frozen=True):
             occurred_at=UNSAID if self.occurred_at is None else self.occurred_at,
             extra=dict(self.extra),
             traceparent=traceparent,
+            command=command,
+            by=self._by(own) if self.causation_id and self.causation_id != own else "",
         )
+
+    def _by(self, own: str) -> str:
+        """Return what gives the command: its id without that of its cause, which is said already."""
+        if self.giver == "call":
+            return f"{self.giver} {own}"
+        rest = own.replace(self.causation_id, "", 1)
+        return f"{self.giver} {'/'.join(part for part in rest.split('/') if part)}"
 
 
 class _Overtaken(Exception):
@@ -118,7 +130,7 @@ class Executor:
         return position
 
     async def _execute(self, decision: Handler, command: Command, context: Context) -> int:
-        metadata = context.metadata(self.telemetry.traceparent())
+        metadata = context.metadata(type(command).__name__, self.telemetry.traceparent())
         if context.id is None:
             return await self._decide(decision, command, metadata, None)
         # That it came before is seen when it is appended again; nobody looks beforehand, since most come once.
@@ -138,7 +150,7 @@ class Executor:
             return await self._record(events, context, condition)
 
     async def _record(self, events: Sequence[Event], context: Context, condition: Conditions) -> int:
-        metadata = context.metadata(self.telemetry.traceparent())
+        metadata = context.metadata("", self.telemetry.traceparent())
         if not context.causation_id and context.id is None:
             metadata = replace(metadata, causation_id="")
         for event in events:

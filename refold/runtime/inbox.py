@@ -239,6 +239,7 @@ class Entrance:
             occurred_at=None if metadata.occurred_at is UNSAID else metadata.occurred_at,
             correlation_id=event.correlationid or event.id,
             causation_id=event.id,
+            giver="inbox",
         )
         for number, given in enumerate(await handler.call(each, {}, metadata, None), 1):
             if isinstance(given, Command):

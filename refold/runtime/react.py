@@ -128,6 +128,7 @@ class Process:
                 occurred_at=occurred_at,
                 correlation_id=metadata.correlation_id,
                 causation_id=event_id,
+                giver=self.kind,
             )
             if isinstance(command, Later | Cancel):
                 asked.append((command, context))

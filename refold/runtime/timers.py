@@ -181,6 +181,7 @@ class Timers:
             occurred_at=timer.due if timer.imported else None,
             correlation_id=timer.correlation_id,
             causation_id=timer.causation_id,
+            giver="timer",
         )
         await self._execute(command, context)
 

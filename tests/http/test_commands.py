@@ -73,11 +73,14 @@ async def test_who_asked_when_and_why_is_kept() -> None:
         await client.post("/commands/ReceiveStock", json=TEA, headers=headers, params=when)
         [event] = (await client.get("/log/events")).json()["events"]
         del event["metadata"]["event_id"]
+        kind, _, own_id = event["metadata"].pop("by").partition(" ")
+        assert (kind, len(own_id)) == ("call", 36), "it tells commands of one cause apart"
         assert event["metadata"] == {
             "correlation_id": "story",
             "causation_id": "cause",
             "actor": "local",
             "occurred_at": "2026-03-01T12:00:00+01:00",
+            "command": "ReceiveStock",
         }
         wrong = await client.post("/commands/ReceiveStock", json=TEA, params={"occurred_at": "2026-03-01T12:00:00"})
         assert "a time with a zone" in problem(wrong, 400, "INVALID_QUERY")["detail"]
