@@ -18,9 +18,11 @@ from refold.contract.found import Program
 from refold.errors import InvalidQuery, StoreClosed, SubscriptionFailed, WaitTimeout, WiringError
 from refold.model.hints import described
 from refold.model.message import Command, Event
+from refold.model.query import Query
 from refold.model.record import Recorded
 from refold.model.state import State
 from refold.model.upcast import Upcasting
+from refold.runtime.causes import Causes, causes
 from refold.runtime.diagnose import seen
 from refold.runtime.effect import Effected
 from refold.runtime.execute import Context
@@ -282,6 +284,16 @@ class App:
         return await story(
             now.store, self.schema, now.loader, state, after=after, upto=bound, effective=moment, limit=limit
         )
+
+    async def causes(self, position: int, *, query: Query = Query()) -> Causes | None:
+        """Tell what caused what: the tree that the event at a position is in, from its roots down; None if none is.
+
+        Commands, events, what processes gave because of these, and so on; with what has failed, was skipped, or waits
+        for its time. `query` narrows which events are in it. It has no more than 1,000 events, and says if there may
+        be others; what bears no correlation id, or another, is found in time only with an index.
+        """
+        now = self._now
+        return await causes(now.store, self.index, now.books, position, query, now.clock())
 
     @overload
     def events(

@@ -16,6 +16,7 @@ from refold.errors import StoreClosed, WiringError
 from refold.model.message import Command, Event
 from refold.model.record import Recorded, StoredEvent
 from refold.model.state import State
+from refold.runtime.causes import Causes
 from refold.runtime.index import Findings
 from refold.runtime.index import Index as AsyncIndex
 from refold.runtime.look import Change, Found
@@ -155,6 +156,10 @@ class App:
     def story(self, state: S, **bounds: Any) -> Story[S]:
         """Tell how a state came to be what it is; see `refold.App.story`."""
         return self._now.call(self._app.story(state, **bounds))
+
+    def causes(self, position: int, **bounds: Any) -> Causes | None:
+        """Tell what caused what; see `refold.App.causes`."""
+        return self._now.call(self._app.causes(position, **bounds))
 
     def events(self, of: object = None, **bounds: Any) -> Iterator[Recorded[Event]]:
         """Go through events in order; see `refold.App.events`."""

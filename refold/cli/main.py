@@ -8,6 +8,7 @@ import click
 import refold
 from refold.cli.app import check, state
 from refold.cli.audit import audit
+from refold.cli.causes import causes_command
 from refold.cli.contract import contract
 from refold.cli.docs import docs, stubs
 from refold.cli.execute import execute
@@ -80,6 +81,7 @@ log.add_command(transform_command)
 log.add_command(carry_command)
 log.add_command(types_command)
 log.add_command(show_command)
+log.add_command(causes_command)
 main.add_command(execute)
 main.add_command(state)
 main.add_command(story)

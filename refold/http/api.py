@@ -13,7 +13,7 @@ from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
 from refold.app import App
-from refold.http import commands, health, log, metrics, operations, states, stories, views
+from refold.http import causes, commands, health, log, metrics, operations, states, stories, views
 from refold.http.access import Access, Principal, Role
 from refold.http.call import Call, Limits, answer
 from refold.http.openapi import document
@@ -52,6 +52,7 @@ ENDPOINTS = (
     Endpoint("GET", "/states/{name}/{key:path}", "reader", states.load),
     Endpoint("GET", "/stories/{name}", "reader", stories.tell),
     Endpoint("GET", "/stories/{name}/{key:path}", "reader", stories.tell),
+    Endpoint("GET", "/causes/{position}", "reader", causes.tell),
     Endpoint("GET", "/views/{name}", "reader", views.find),
     Endpoint("GET", "/views/{name}/rows", "reader", views.get),
     Endpoint("GET", "/views/{name}/rows/{key:path}", "reader", views.get),

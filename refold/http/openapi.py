@@ -14,6 +14,7 @@ from refold.http.operating import TOLD, Anew
 from refold.http.stories import ToldStep
 from refold.model.hints import hints
 from refold.model.state import state_kind
+from refold.runtime.causes import Causes
 from refold.store.api import Appended
 
 Json: TypeAlias = dict[str, Any]
@@ -78,7 +79,7 @@ IDEMPOTENCY: Json = {
 
 def document(app: App) -> Json:
     """Return the document of an app."""
-    own: list[Any] = [Position, Problem, EventPage, Asked, Batch, Appended, ToldStep]
+    own: list[Any] = [Position, Problem, EventPage, Asked, Batch, Appended, ToldStep, Causes]
     own += [kind for told in TOLD for kind in (told.gives, told.takes) if kind is not None]
     kinds: list[type] = list(dict.fromkeys([*app.commands, *app.states, *app.views, *own]))
     refs, components = json_schemas(kinds, SCHEMAS)
@@ -204,6 +205,9 @@ def _log(ref: Mapping[type, Json]) -> Json:
         },
         "/log/appends/{id}": {
             "get": _operation("appended", None, ref[Appended], append_id, "The result of the append that had an id.")
+        },
+        "/causes/{position}": {
+            "get": _operation("causes", None, ref[Causes], _path(["position"]), "What led to an event, and came of it.")
         },
         "/log/head": {"get": _operation("head", None, ref[Position], [], "Up to where everything is visible.")},
         "/log/follow": {"get": _stream("follow", "The events there are, then those that come.", query)},

@@ -47,7 +47,17 @@ def columns_of(metadata: bytes) -> Columns:
         extra = "" if found.extra is UNSET else bytes(found.extra).decode()
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return NONE
-    return Columns(**{name: getattr(found, name) for name in Columns.__struct_fields__} | {"extra": extra})
+    return Columns(
+        found.event_id,
+        found.correlation_id,
+        found.causation_id,
+        found.actor,
+        found.occurred_at,
+        extra,
+        found.traceparent,
+        found.command,
+        found.by,
+    )
 
 
 def metadata_of(columns: Columns) -> bytes:
@@ -55,4 +65,16 @@ def metadata_of(columns: Columns) -> bytes:
     if columns == NONE:
         return b""
     extra = Raw(columns.extra.encode()) if columns.extra else UNSET
-    return _encode(_Stored(**{name: getattr(columns, name) for name in Columns.__struct_fields__} | {"extra": extra}))
+    return _encode(
+        _Stored(
+            columns.event_id,
+            columns.correlation_id,
+            columns.causation_id,
+            columns.actor,
+            columns.occurred_at,
+            extra,
+            columns.traceparent,
+            columns.command,
+            columns.by,
+        )
+    )

@@ -21,6 +21,7 @@ ALLOWED = {
         "GET /states/{name}/{key:path}",
         "GET /stories/{name}",
         "GET /stories/{name}/{key:path}",
+        "GET /causes/{position}",
         "GET /views/{name}",
         "GET /views/{name}/rows",
         "GET /views/{name}/rows/{key:path}",

@@ -1,0 +1,23 @@
+"""`GET /causes/42`: what led to an event, and all that came of it."""
+
+from starlette.responses import Response
+
+from refold.http.call import Call, answer
+from refold.http.problem import Refusal
+from refold.model.query import Query
+from refold.runtime.causes import Causes
+
+
+async def tell(call: Call) -> Response:
+    """Tell what caused what around an event."""
+    return answer(await asked(call))
+
+
+async def asked(call: Call) -> Causes:
+    """Return the tree that the event of a path is in, as far as it may be seen; refuse if there is none."""
+    text = call.path("position")
+    position = int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else 0
+    found = await call.app.causes(position, query=call.principal.seen(Query()))
+    if found is None:
+        raise Refusal(404, "NOT_FOUND", f"there is no event at position {text[:40]}, or not for {call.principal.name}")
+    return found
