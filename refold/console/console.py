@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from refold.console import commands, contract, login, overview
+from refold.console import audit, commands, contract, login, overview, parked, processes, projections
 from refold.console.session import PREFIX, Sessions
 from refold.console.template import STATIC, environment
 from refold.console.visit import Desk, Visit
@@ -52,6 +52,25 @@ class Page(Struct, frozen=True):
 
 PAGES = (
     Page("GET", "/", "reader", overview.show, "Overview", narrowed=True),
+    Page("GET", "/projections", "reader", projections.board, "Projections"),
+    Page("GET", "/projections/{name}", "reader", projections.show),
+    Page("GET", "/projections/{name}/compare", "operator", projections.compare),
+    Page("POST", "/projections/{name}/rebuild", "operator", projections.rebuild),
+    Page("POST", "/projections/{name}/switch", "operator", projections.switch),
+    Page("POST", "/projections/{name}/rollback", "operator", projections.rollback),
+    Page("GET", "/projections/{name}/drop", "operator", projections.ask_drop),
+    Page("POST", "/projections/{name}/drop", "operator", projections.drop),
+    Page("GET", "/parked", "reader", parked.show, "Parked"),
+    Page("GET", "/parked/skipped", "reader", parked.skipped),
+    Page("GET", "/parked/at/{position}", "operator", parked.inspect),
+    Page("POST", "/parked/retry", "operator", parked.retry),
+    Page("GET", "/parked/skip", "operator", parked.ask_skip),
+    Page("POST", "/parked/skip", "operator", parked.skip),
+    Page("GET", "/processes", "reader", processes.show, "Processes"),
+    Page("POST", "/processes/resume", "operator", processes.resume),
+    Page("GET", "/processes/give-up", "operator", processes.ask_give_up),
+    Page("POST", "/processes/give-up", "operator", processes.give_up),
+    Page("GET", "/audit", "reader", audit.show, "Audit"),
     Page("GET", "/commands", "writer", commands.show, "Commands", narrowed=True),
     Page("GET", "/commands/{name}", "writer", commands.ask, narrowed=True),
     Page("POST", "/commands/{name}", "writer", commands.run, narrowed=True),

@@ -109,4 +109,4 @@ class Visit(Call):
 def command_line(app: str, words: Sequence[str], options: Mapping[str, Any]) -> str:
     """Return a command line; `APP` among the words stands for the app."""
     said = [f"--{name.replace('_', '-')}={shlex.quote(str(value))}" for name, value in options.items() if value]
-    return " ".join(["refold", *(shlex.quote(app if word == "APP" else word) for word in words), *said])
+    return " ".join(["refold", *(app if word == "APP" else shlex.quote(word) for word in words), *said])

@@ -69,7 +69,7 @@ ENDPOINTS = (
     Endpoint("GET", "/operations/parked/{position}", "operator", operations.inspect),
     Endpoint("GET", "/operations/skipped", "operator", operations.skipped),
     Endpoint("GET", "/operations/waiting", "operator", operations.waiting),
-    Endpoint("GET", "/operations/audit", "operator", operations.audit),
+    Endpoint("GET", "/operations/audit", "reader", operations.audit),
     Endpoint("POST", "/operations/parked/retry", "operator", operations.retry),
     Endpoint("POST", "/operations/parked/skip", "operator", operations.skip),
     Endpoint("POST", "/operations/processes/{name}/give-up", "operator", operations.give_up),

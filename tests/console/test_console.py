@@ -17,13 +17,36 @@ from tests.http.shop import shop
 
 ALLOWED: dict[str, set[str]] = {
     "reader": {"GET /", "GET /contract/", "GET /contract/{path:path}"},
+    "reader": {
+        "GET /",
+        "GET /projections",
+        "GET /projections/{name}",
+        "GET /parked",
+        "GET /parked/skipped",
+        "GET /processes",
+        "GET /audit",
+    },
     "writer": {
         "GET /commands",
         "GET /commands/{name}",
         "POST /commands/{name}",
         "GET /commands/{name}/outcomes/{key:path}",
     },
-    "operator": set(),
+    "operator": {
+        "GET /projections/{name}/compare",
+        "POST /projections/{name}/rebuild",
+        "POST /projections/{name}/switch",
+        "POST /projections/{name}/rollback",
+        "GET /projections/{name}/drop",
+        "POST /projections/{name}/drop",
+        "GET /parked/at/{position}",
+        "POST /parked/retry",
+        "GET /parked/skip",
+        "POST /parked/skip",
+        "POST /processes/resume",
+        "GET /processes/give-up",
+        "POST /processes/give-up",
+    },
     "admin": set(),
 }
 """What each role may do beyond those before it. A new page has to be put here by somebody who has thought of it."""

@@ -1,0 +1,46 @@
+"""What operators do from pages: it is done, and the next page says what has come of it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.responses import Response
+
+from refold.console.visit import Visit
+from refold.errors import RefoldError
+from refold.http.problem import Refusal
+from refold.runtime.groups import Which
+
+WITHHELD = "operators see what it says"
+
+
+async def done(visit: Visit, work: Callable[[], Awaitable[str]], *back: str, **query: object) -> Response:
+    """Do something that returns what to say of it, and go to a page that says so, or why it failed."""
+    try:
+        said, good = await work(), True
+    except RefoldError as error:
+        said, good = str(error), False
+    return visit.go(*back, notice=said, good=good, **query)
+
+
+def which(given: Mapping[str, str]) -> Which:
+    """Read from a form or an address which parked events are meant."""
+    position = given.get("position", "")
+    if position and not (position.isascii() and position.isdecimal() and len(position) < 20):
+        raise Refusal(400, "INVALID_QUERY", f"position={position!r}: write a whole number")
+    return Which(
+        of=given.get("of") or None,
+        group=given.get("group") or None,
+        positions=(int(position),) if position else (),
+        key=given.get("key") or None,
+        all=given.get("all") == "yes",
+    )
+
+
+def options(meant: Which) -> dict[str, str]:
+    """Return the options by which the command line means the same parked events, but for positions, which are words."""
+    said = {"of": meant.of, "group": meant.group, "key": meant.key}
+    return {name: value for name, value in said.items() if value}
+
+
+def words(meant: Which) -> list[str]:
+    """Return the words by which the command line means them."""
+    return [*(str(each) for each in meant.positions), *(["--all"] if meant.all else [])]
