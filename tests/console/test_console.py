@@ -16,9 +16,10 @@ from tests.http.serving import served
 from tests.http.shop import shop
 
 ALLOWED: dict[str, set[str]] = {
-    "reader": {"GET /", "GET /contract/", "GET /contract/{path:path}"},
     "reader": {
         "GET /",
+        "GET /contract/",
+        "GET /contract/{path:path}",
         "GET /projections",
         "GET /projections/{name}",
         "GET /parked",
