@@ -274,7 +274,7 @@ def _fields(schema: JsonSchema, tags: Sequence[TagRule]) -> Markup | None:
         for row in rows
     )
     head = element("thead", element("tr", (element("th", name, scope="col") for name in heads)))
-    return element("div", element("table", head, element("tbody", body)), class_="fields")
+    return element("div", element("table", head, element("tbody", body)), class_="fields", tabindex="0")
 
 
 def _tag(rule: TagRule | None) -> Markup | None:

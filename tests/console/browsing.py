@@ -6,7 +6,7 @@ It reaches one server only, and a test fails if anything goes wrong in it that t
 from typing import Any
 
 from playwright.async_api import Browser as Chromium
-from playwright.async_api import ConsoleMessage, Page, Request, WebError
+from playwright.async_api import ConsoleMessage, Page, Request, ViewportSize, WebError
 
 PROGRAM = "/usr/bin/chromium"
 FLAGS = (
@@ -19,8 +19,8 @@ FLAGS = (
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
-DESKTOP = {"width": 1280, "height": 900}
-PHONE = {"width": 390, "height": 844}
+DESKTOP: ViewportSize = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 
 
 class Browser:

@@ -1,12 +1,18 @@
 """What the console's tests share."""
 
+import logging
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.async_api import async_playwright
 
+from refold.console import Console
+from refold.http import Api
 from tests.console.browsing import FLAGS, PROGRAM, Browser
+from tests.console.hostile import fill, hostile
+from tests.http.serving import served
 
 
 @pytest.fixture
@@ -21,3 +27,13 @@ async def browser() -> AsyncGenerator[Browser]:
         finally:
             await chromium.close()
     assert not watched.trouble
+
+
+@pytest.fixture
+async def hostile_site(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncGenerator[httpx.AsyncClient]:
+    """Serve the console of an app that is full of hostile texts, long ones among them."""
+    caplog.set_level(logging.CRITICAL, "refold.subscription")
+    app = hostile(f"sqlite:///{tmp_path}/log.db")
+    async with served(Console(Api(app), address="hostile.main:app")) as client:
+        await fill(app)
+        yield client
