@@ -52,6 +52,7 @@ class Page(Struct, frozen=True):
 
 PAGES = (
     Page("GET", "/", "reader", overview.show, "Overview", narrowed=True),
+    Page("GET", "/overview/data", "reader", overview.data),
     Page("GET", "/projections", "reader", projections.board, "Projections"),
     Page("GET", "/projections/{name}", "reader", projections.show),
     Page("GET", "/projections/{name}/compare", "operator", projections.compare),
@@ -87,6 +88,7 @@ class Console:
     def __init__(self, api: Api, *, address: str = "module:app") -> None:
         """Put a console over an API; `address` is what the command line calls the app: `shop.main:app`."""
         self.api = api
+        api.watched = True
         sessions = Sessions(api.access)
         self._desk = Desk(api, sessions, environment(), address)
         routes = [Route(each.path, _Bound(self._desk, each), methods=[each.method]) for each in PAGES]

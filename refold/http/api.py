@@ -96,6 +96,8 @@ class Api:
         self.app = app
         self.access = access or Access()
         self.limits = limits
+        self.watched = False
+        """Whether a console shows the last minutes, so that they should be there when it is opened."""
         self._rates = Rates(limits.per_second)
         self._streams = Counter[str]()
         self._routes = Routes((each.method, each.path, each) for each in ENDPOINTS)
@@ -169,6 +171,8 @@ class Api:
     @asynccontextmanager
     async def _lifespan(self, _: object) -> AsyncGenerator[None]:
         async with self.app:
+            if self.watched:
+                self.app.pulse.start()
             yield
 
 

@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
 
 from msgspec import Struct
 
@@ -56,7 +55,8 @@ class Pulse:
         self.beats: deque[Beat] = deque(maxlen=BEATS)
         self.seen = Seen()
         """What was seen last."""
-        self.seen_at: datetime | None = None
+        self.head: int | None = None
+        """The last position then; None if the log could not be read."""
         self._look = look
         self._head = head
         self._figures = figures
@@ -76,20 +76,21 @@ class Pulse:
             await asyncio.wait([self._task])
             self._task = None
 
-    async def beat(self, *, fresh: float = FRESH_SECONDS) -> Seen:
-        """Look, unless somebody has within so many seconds; return what is seen."""
+    async def beat(self) -> Seen:
+        """Look, unless somebody just has; return what is seen."""
         async with self._looking:
-            if time.monotonic() - self._looked < fresh:
+            if time.monotonic() - self._looked < FRESH_SECONDS:
                 return self.seen
             self.seen = await self._look()
-            self.seen_at = datetime.now(UTC)
             self._looked = time.monotonic()
             try:
-                head = await self._head()
+                self.head = await self._head()
             except RefoldError:
+                self.head = None
+            if self.head is None:
                 show(self._figures, Seen(), None)
             else:
-                self._remember(head)
+                self._remember(self.head)
             return self.seen
 
     def rates(self) -> list[tuple[float, float]]:
@@ -105,7 +106,7 @@ class Pulse:
 
     async def _run(self) -> None:
         while True:
-            await self.beat(fresh=BEAT_SECONDS / 2)
+            await self.beat()
             await asyncio.sleep(BEAT_SECONDS)
 
 

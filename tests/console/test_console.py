@@ -18,6 +18,7 @@ from tests.http.shop import shop
 ALLOWED: dict[str, set[str]] = {
     "reader": {
         "GET /",
+        "GET /overview/data",
         "GET /contract/",
         "GET /contract/{path:path}",
         "GET /projections",
