@@ -1,0 +1,232 @@
+"""Operating an app in a real browser: rebuilding under load, mending and skipping what is parked, giving up a key."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from playwright.async_api import Page
+
+from refold import App, Event, Projection, Row, Rows, Tag
+from refold.console import Console
+from refold.http import Access, Api, Keys
+from refold.http.access import Role
+from refold.http.tokens import create
+from tests.cli import billing
+from tests.console.browsing import Browser, enter
+from tests.http.serving import served
+from tests.runtime.clicks import BROKEN, Clicked, Failing, clicks
+
+HOSTILE = "<img src=/x onerror=alert(1)>'\"&"
+ADDRESS = "tests.cli.clicking:app"
+
+
+@pytest.fixture(autouse=True)
+def mended() -> Iterator[None]:
+    yield
+    for each in (BROKEN, billing.BROKEN, billing.SENT, vars(billing.BUS)["_topics"]):
+        each.clear()
+
+
+class Sold(Event):
+    sku: Annotated[str, Tag("product")]
+
+
+class Sales(Row):
+    sku: str
+    count: int = 0
+
+
+class SlowSales(Projection):
+    """Takes a millisecond for each event, so that one can see it being built."""
+
+    rows = (Sales,)
+
+    async def apply(self, event: Sold, rows: Rows) -> None:
+        await asyncio.sleep(0.001)
+        row = await rows.get(Sales, event.sku) or Sales(event.sku)
+        rows.put(row.replace(count=row.count + 1))
+
+
+@asynccontextmanager
+async def come_in(
+    browser: Browser, app: App, tmp_path: Path, to: str, role: Role = "operator", **options: Any
+) -> AsyncGenerator[Page]:
+    """Serve an app with its console, and let ann in."""
+    token = create(tmp_path / "keys.json", "ann", role)
+    async with served(Console(Api(app, Access(Keys(tmp_path / "keys.json"))), address=ADDRESS)) as client:
+        page = await browser.open(client.base_url, **options)
+        await enter(page, token, to)
+        yield page
+
+
+async def notice(page: Page) -> str:
+    return await page.get_by_role("status").inner_text()
+
+
+async def acts(app: App) -> list[tuple[str, str, str | None, str]]:
+    found = await app.operations.audit()
+    return [(each.acted.action, each.acted.about, each.acted.actor, each.acted.reason) for each in found]
+
+
+async def test_a_projection_is_rebuilt_under_load_switched_to_and_rolled_back(browser: Browser, tmp_path: Path) -> None:
+    app = App(f"sqlite:///{tmp_path}/log.db", events=Sold, projections=[SlowSales])
+    sold, wrong = 0, list[str]()
+
+    async def sell() -> None:
+        nonlocal sold
+        while True:
+            at = await app.record(Sold("tea"))
+            sold += 1
+            if sold % 20 == 0:  # and readers find what they wrote, all the while
+                row = await app.view(Sales).get("tea", at_least=at)
+                if row is None or row.count < sold:
+                    wrong.append(f"{row} after {sold} were sold")
+            await asyncio.sleep(0.01)
+
+    async with come_in(browser, app, tmp_path, "projections") as page:
+        await app.record(*(Sold(f"p-{n % 50}") for n in range(1500)))
+        selling = asyncio.create_task(sell())
+        try:
+            await page.get_by_role("link", name="SlowSales").click()
+            [before] = await app.operations.versions("SlowSales")
+            await page.get_by_label("Hold it").check()
+            await page.get_by_role("button", name="Rebuild").click()
+            assert await notice(page) == "SlowSales is being rebuilt; what is read stays"
+            bar = page.get_by_role("progressbar", name="How far the rebuild is")
+            seen: list[float] = []
+            while not any(0 < each < 1 for each in seen):
+                seen.append(await bar.evaluate("bar => bar.value / bar.max"))
+                await page.wait_for_timeout(50)
+            started = sold
+            table = page.get_by_role("region", name="Versions")
+            await table.get_by_text("held", exact=True).wait_for()
+            await page.get_by_text("rows that were compared are the same").wait_for()
+            assert sold > started, "orders kept coming"
+            await table.get_by_role("link", name="Compare").click()
+            await page.get_by_role("heading", name="SlowSales, compared").wait_for()
+            await page.get_by_role("button", name="Switch to it").click()
+            after = next(each.version for each in await app.operations.versions("SlowSales") if each.status == "active")
+            assert after != before.version
+            assert await notice(page) == f"SlowSales is read as of version {after} now"
+            await page.get_by_role("button", name="Roll back").click()
+            assert await notice(page) == f"SlowSales is read as of version {before.version} again"
+            await table.get_by_role("row").filter(has_text=after).get_by_role("link", name="Drop").click()
+            browser.expect("400 (Bad Request)")
+            await page.get_by_label("To confirm").fill("something else")
+            await page.get_by_role("button", name="Drop it").click()
+            assert "nothing was done" in await page.get_by_role("alert").inner_text()
+            await page.get_by_label("To confirm").fill(after)
+            await page.get_by_role("button", name="Drop it").click()
+            assert await notice(page) == f"version {after} of SlowSales is gone"
+        finally:
+            selling.cancel()
+            with suppress(asyncio.CancelledError):
+                await selling
+        assert not wrong
+        await app.settle()
+        assert await app.view(Sales).get("tea") == Sales("tea", sold)
+        await page.get_by_role("link", name="Audit").click()
+        cells = await page.get_by_role("region", name="What operators did").locator("tbody .badge").all_inner_texts()
+        assert cells == ["drop", "rollback", "switch", "rebuild"]
+        assert {each[2] for each in await acts(app)} == {"ann"}
+
+
+async def test_what_is_parked_appears_is_looked_at_mended_and_tried_again(browser: Browser, tmp_path: Path) -> None:
+    app = clicks(f"sqlite:///{tmp_path}/log.db")
+    BROKEN.add(HOSTILE)
+    async with come_in(browser, app, tmp_path, "parked") as page:
+        await page.get_by_text("Nothing is parked").wait_for()
+        await app.record(Failing(HOSTILE, 7), Clicked(HOSTILE), Clicked("fine"))
+        await page.get_by_role("heading", name="Clicks: 1 failed, 1 behind").wait_for()  # without asking for it
+        await page.get_by_role("link", name="1", exact=True).click()
+        shown = await page.locator("main").inner_text()
+        for text in (f"{HOSTILE} is broken", "Traceback", "raise ValueError", '"times": 7', "The event"):
+            assert text in shown
+        await page.get_by_role("button", name="Retry").click()
+        assert await notice(page) == "1 tried again; 1 still fail"
+        BROKEN.clear()
+        await page.get_by_role("button", name="Retry it").click()
+        assert await notice(page) == "1 tried again and done"
+        await page.get_by_text("Nothing is parked").wait_for()
+        assert [each[:3] for each in await acts(app)] == [("retry", "Clicks", "ann")] * 2
+
+
+async def test_a_group_is_skipped_with_a_reason_that_is_not_lost_while_it_is_typed(
+    browser: Browser, tmp_path: Path
+) -> None:
+    app = clicks(f"sqlite:///{tmp_path}/log.db")
+    for each in ("a", "b"):
+        BROKEN.add(each)
+    async with come_in(browser, app, tmp_path, "parked", phone=True) as page:
+        await app.record(Failing("a"), Failing("b"), Clicked("b"))
+        await page.get_by_role("heading", name="Clicks: 2 failed, 1 behind").wait_for()
+        command = await page.locator(".card .shell code").inner_text()
+        [group] = {each.split("=")[1] for each in command.split() if each.startswith("--group=")}
+        assert command == f"refold parked retry {ADDRESS} --group={group}"
+        await page.locator(".card .row.apart").get_by_role("link", name="Skip").click()
+        await page.get_by_label("Why?").fill("   ")
+        await page.get_by_role("button", name="Skip all 2").click()
+        assert await page.get_by_role("alert").inner_text() == "Say why; nothing was done."
+        await page.get_by_label("Why?").fill(f"a bad import {HOSTILE}")
+        await page.wait_for_timeout(2_500)  # longer than a page waits until it looks for news
+        assert await page.get_by_label("Why?").input_value() == f"a bad import {HOSTILE}"
+        await page.get_by_role("button", name="Skip all 2").click()
+        assert await notice(page) == "2 skipped; the reason is kept"
+        await page.get_by_role("link", name="What was skipped").click()
+        assert await page.get_by_text(f"a bad import {HOSTILE}").count() == 2
+        assert await acts(app) == [("skip", "Clicks", "ann", f"a bad import {HOSTILE}")]
+        width = await page.evaluate("document.documentElement.scrollWidth")
+        assert width <= 390, "it fits on a phone"
+
+
+async def test_a_process_that_is_stuck_is_resumed_and_given_up(browser: Browser, tmp_path: Path) -> None:
+    app = billing.app(f"sqlite:///{tmp_path}/log.db")
+    billing.BROKEN.add("o-2")
+    async with come_in(browser, app, tmp_path, "processes") as page:
+        await app.record(billing.OrderPlaced("o-1"), billing.OrderPlaced("o-2"))
+        rows = page.get_by_role("region", name="What is waited for").locator("tbody tr")
+        await rows.filter(has_text="o-2 is broken").wait_for()
+        assert "Remind" in await rows.filter(has_text="order:o-1").inner_text()
+        assert "stuck" in await rows.first.inner_text(), "what is stuck comes first"
+        await page.get_by_role("button", name="Resume").click()
+        assert await notice(page) == "1 tried again; 1 still fail"
+        await rows.filter(has_text="order:o-2").get_by_role("link", name="Give up").click()
+        await page.get_by_label("Why?").fill("the customer called")
+        await page.get_by_role("button", name="Give up").click()
+        assert await notice(page) == "dun has given up 1 for order:o-2; the reason is kept"
+        assert [each.key for each in await app.operations.waiting("dun")] == ["order:o-1"]
+        await page.get_by_label("Of").select_option("mail")
+        await page.get_by_role("button", name="Show").click()
+        await page.get_by_text("There is nothing left to do").wait_for()
+
+
+async def test_a_reader_sees_the_pages_but_no_words_of_failures_and_no_buttons(
+    browser: Browser, tmp_path: Path
+) -> None:
+    app = clicks(f"sqlite:///{tmp_path}/log.db")
+    BROKEN.add("a")
+    async with come_in(browser, app, tmp_path, "parked", "reader") as page:
+        await app.record(Failing("a"))
+        await page.get_by_role("heading", name="Clicks: 1 failed").wait_for()
+        [parked] = await app.operations.parked()
+        with suppress(Exception):
+            await app.operations.rebuild("Clicks")
+        for path in ("parked", "projections", "projections/Clicks", "processes", "audit"):
+            await page.goto(f"/console/{path}")
+            main = page.locator("main")
+            assert "is broken" not in await main.inner_text(), path
+            labels = await main.get_by_role("button").all_inner_texts()
+            assert set(labels) <= {"Copy", "Show"}, path
+        browser.expect("403 (Forbidden)")
+        await page.goto(f"/console/parked/at/{parked.position}")
+        assert "this takes operator" in await page.locator("main").inner_text()
+        await page.evaluate(
+            """() => { const form = document.createElement("form"); form.method = "post";
+            form.action = "/console/parked/retry"; document.body.append(form); form.submit(); }"""
+        )
+        await page.wait_for_url("**/parked/retry")
+        assert "this takes operator" in await page.locator("main").inner_text()
+        assert [each[0] for each in await acts(app)] == ["rebuild"]
