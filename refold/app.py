@@ -148,6 +148,11 @@ class App:
         return self._wiring.name
 
     @property
+    def address(self) -> str:
+        """Where its log is, with what the address says of passwords; empty if it was given an open store."""
+        return self._wiring.store if isinstance(self._wiring.store, str) else ""
+
+    @property
     def states(self) -> tuple[type[State], ...]:
         """All classes of states that this app asks for or keeps."""
         return self._wiring.states

@@ -11,6 +11,7 @@ from refold.cli.audit import audit
 from refold.cli.causes import causes_command
 from refold.cli.contract import contract
 from refold.cli.docs import docs, stubs
+from refold.cli.doctor import doctor
 from refold.cli.execute import execute
 from refold.cli.log import log
 from refold.cli.move import carry_command, export_command, import_command, transform_command
@@ -61,6 +62,7 @@ def main() -> None:
       refold execute shop.main:app PlaceOrder '{"order_id": "o-1", "total": 5}'
       refold story shop.main:app Order o-1
       refold check shop.main:app
+      refold doctor shop.main:app
       refold run shop.main:app
       refold serve shop.main:app
       refold projection list shop.main:app
@@ -87,6 +89,7 @@ main.add_command(state)
 main.add_command(story)
 main.add_command(store)
 main.add_command(check)
+main.add_command(doctor)
 main.add_command(run)
 main.add_command(serve)
 main.add_command(key)
