@@ -2,8 +2,10 @@
 
 import asyncio
 import importlib
+import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,9 +23,30 @@ STORE = click.option("--store", envvar="REFOLD_STORE", metavar="URL", help="Addr
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 
 
+def names(of: Callable[[App], Iterable[str]]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Return what completes names of the app that was given before; of one that cannot be made, nothing."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        given: dict[str, Any] = ctx.params
+        try:
+            with redirect_stdout(io.StringIO()):  # a module that prints would be taken for names
+                app = loaded(str(given.get("app")), given.get("store") or "memory:")
+                return [name for name in sorted(of(app)) if name.startswith(incomplete)]
+        except Exception:  # nobody looks for an error while they type
+            return []
+
+    return complete
+
+
+COMMAND_NAMES = names(lambda app: [each.__name__ for each in app.commands])
+STATE_NAMES = names(lambda app: [each.__name__ for each in app.states])
+PROJECTION_NAMES = names(lambda app: app.describe()["projections"])
+PROCESS_NAMES = names(lambda app: [*app.describe()["processes"], *app.describe()["effects"]])
+
+
 @click.command()
 @click.argument("app")
-@click.argument("name", metavar="STATE")
+@click.argument("name", metavar="STATE", shell_complete=STATE_NAMES)
 @click.argument("key", nargs=-1)
 @click.option("--as-of", type=MOMENT_OR_POSITION, metavar="TIME|POSITION", help="What the log knew then.")
 @click.option("--effective", type=MOMENT, metavar="TIME", help="What was true in the world then.")
@@ -69,9 +92,12 @@ def state(
 @STORE
 @JSON
 def check(app: str, store: str | None, as_json: bool) -> None:
-    """Wire APP without running it, and show what it is made of.
+    r"""Wire APP without running it, and show what it is made of.
 
     Exits with 1, saying what to write, if it is put together wrongly.
+
+    \b
+      refold check shop.main:app
     """
     try:
         found = loaded(app, store)

@@ -7,7 +7,7 @@ from datetime import datetime
 import click
 import msgspec
 
-from refold.cli.app import STORE, chosen, loaded
+from refold.cli.app import COMMAND_NAMES, STORE, chosen, loaded
 from refold.cli.moment import MOMENT
 from refold.cli.operate import actor as me
 from refold.contract.fields import rows_of
@@ -22,7 +22,7 @@ from refold.runtime.outcome import outcome
 
 @click.command()
 @click.argument("app")
-@click.argument("command")
+@click.argument("command", shell_complete=COMMAND_NAMES)
 @click.argument("body", default="{}", metavar="JSON")
 @click.option("--id", "command_id", metavar="TEXT", help="One that comes again with the same id changes nothing.")
 @click.option("--actor", default=me, help="Who asks; by default who sits at this terminal.")

@@ -118,7 +118,11 @@ def read(
 @STORE
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 def stats(store: str, as_json: bool) -> None:
-    """Count the events of each type and version, with their bytes and times."""
+    r"""Count the events of each type and version, with their bytes and times.
+
+    \b
+      refold log stats --store sqlite:///shop.db
+    """
 
     async def work(log: Store) -> None:
         from refold.cli.show import Statistics, progress

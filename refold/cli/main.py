@@ -9,6 +9,7 @@ import refold
 from refold.cli.app import check, state
 from refold.cli.audit import audit
 from refold.cli.causes import causes_command
+from refold.cli.complete import completion
 from refold.cli.contract import contract
 from refold.cli.docs import docs, stubs
 from refold.cli.doctor import doctor
@@ -90,6 +91,7 @@ main.add_command(story)
 main.add_command(store)
 main.add_command(check)
 main.add_command(doctor)
+main.add_command(completion)
 main.add_command(run)
 main.add_command(serve)
 main.add_command(key)

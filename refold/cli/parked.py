@@ -60,9 +60,13 @@ def list_command(app: str, name: str | None, skipped: bool, store: str | None, a
 @STORE
 @JSON
 def show(app: str, position: int, name: str | None, store: str | None, as_json: bool) -> None:
-    """Show what is parked at a position, whole: the event, or the message that came in, byte for byte; the state
-    before it, the traceback, and what waits behind it.
-    """  # noqa: D205
+    r"""Show what is parked at a position, whole, with the traceback and what waits behind it.
+
+    That is the event, or the message that came in, byte for byte, and the state before it.
+
+    \b
+      refold parked show shop.main:app 4711
+    """
     running = loaded(app, store)
 
     async def work(operations: Operations) -> list[tuple[Parked, dict[str, Any]]]:

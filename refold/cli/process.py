@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from refold.cli.app import JSON, STORE, loaded
+from refold.cli.app import JSON, PROCESS_NAMES, STORE, loaded
 from refold.cli.operate import RUN, YES, actor, confirm, operate, tell
 from refold.cli.parked import ago
 from refold.errors import InvalidQuery
@@ -24,7 +24,7 @@ def process() -> None:
 
 @process.command("list")
 @click.argument("app")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=PROCESS_NAMES)
 @click.option("--stuck", is_flag=True, help="Only what will not be done by itself in time.")
 @STORE
 @JSON
@@ -50,20 +50,24 @@ def list_command(app: str, name: str | None, store: str | None, *, stuck: bool, 
 
 @process.command()
 @click.argument("app")
-@click.argument("name")
+@click.argument("name", shell_complete=PROCESS_NAMES)
 @click.argument("position", type=int, nargs=-1, required=True)
 @RUN
 @STORE
 @JSON
 def retry(app: str, name: str, position: tuple[int, ...], store: str | None, *, active: bool, as_json: bool) -> None:
-    """Try again what has failed at a POSITION, event or timer; exits with 1 if it fails again."""
+    r"""Try again what has failed at a POSITION, event or timer; exits with 1 if it fails again.
+
+    \b
+      refold process retry shop.main:app check_out 4711
+    """
     nothing = "nothing of it has failed there"
     _again(app, store, name, lambda each: each.position in position, nothing, active=active, as_json=as_json)
 
 
 @process.command()
 @click.argument("app")
-@click.argument("name")
+@click.argument("name", shell_complete=PROCESS_NAMES)
 @click.argument("key", required=False)
 @RUN
 @STORE
@@ -85,7 +89,7 @@ def resume(app: str, name: str, key: str | None, store: str | None, *, active: b
 
 @process.command("give-up")
 @click.argument("app")
-@click.argument("name")
+@click.argument("name", shell_complete=PROCESS_NAMES)
 @click.argument("key")
 @click.option("--reason", required=True, help="Why; it is kept.")
 @YES
@@ -121,7 +125,7 @@ def effect() -> None:
 
 @effect.command()
 @click.argument("app")
-@click.argument("name")
+@click.argument("name", shell_complete=PROCESS_NAMES)
 @click.option("--after", type=click.IntRange(0), required=True, help="From behind this position on.")
 @click.option("--upto", type=click.IntRange(1), required=True, help="Up to this position.")
 @click.option("--reason", required=True, help="Why; it is part of the new idempotency keys, and logged.")

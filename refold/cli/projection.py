@@ -6,7 +6,7 @@ from typing import Any
 import click
 import msgspec
 
-from refold.cli.app import JSON, STORE, loaded
+from refold.cli.app import JSON, PROJECTION_NAMES, STORE, loaded
 from refold.cli.operate import YES, actor, confirm, operate, tell
 from refold.runtime.books import Comparison, Version
 from refold.runtime.operate import Operations
@@ -40,11 +40,15 @@ def list_command(app: str, store: str | None, as_json: bool) -> None:
 
 @projection.command()
 @click.argument("app")
-@click.argument("name")
+@click.argument("name", shell_complete=PROJECTION_NAMES)
 @STORE
 @JSON
 def show(app: str, name: str, store: str | None, as_json: bool) -> None:
-    """Show the versions of a projection, and how the newest differs from the one before."""
+    r"""Show the versions of a projection, and how the newest differs from the one before.
+
+    \b
+      refold projection show shop.main:app OrderSummary
+    """
 
     async def work(operations: Operations) -> list[Standing]:
         await operations.versions(name)
@@ -64,7 +68,7 @@ def show(app: str, name: str, store: str | None, as_json: bool) -> None:
 
 @projection.command()
 @click.argument("app")
-@click.argument("name")
+@click.argument("name", shell_complete=PROJECTION_NAMES)
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes that share keys.")
 @click.option("--hold", is_flag=True, help="Build and compare; `refold projection switch` switches to it.")
 @STORE
@@ -110,14 +114,17 @@ def rebuild(app: str, name: str, workers: int, hold: bool, store: str | None, as
 
 @projection.command()
 @click.argument("app")
-@click.argument("name")
+@click.argument("name", shell_complete=PROJECTION_NAMES)
 @click.argument("version", required=False)
 @STORE
 @JSON
 def compare(app: str, name: str, version: str | None, store: str | None, as_json: bool) -> None:
-    """Compare a version, the newest that is not read if none is named, with the one that is read.
+    r"""Compare a version, the newest that is not read if none is named, with the one that is read.
 
     Exits with 1 if their rows differ.
+
+    \b
+      refold projection compare shop.main:app OrderSummary
     """
     found = operate(loaded(app, store), lambda operations: operations.compare(name, version))
     if as_json:
@@ -130,25 +137,33 @@ def compare(app: str, name: str, version: str | None, store: str | None, as_json
 
 @projection.command()
 @click.argument("app")
-@click.argument("name")
+@click.argument("name", shell_complete=PROJECTION_NAMES)
 @click.argument("version", required=False)
 @STORE
 @JSON
 def switch(app: str, name: str, version: str | None, store: str | None, as_json: bool) -> None:
-    """Let a version be the one that is read: the newest, if none is named."""
+    r"""Let a version be the one that is read: the newest, if none is named.
+
+    \b
+      refold projection switch shop.main:app OrderSummary
+    """
     done = operate(loaded(app, store), lambda operations: operations.switch(name, version, actor=actor()))
     tell(done, f"{name} is read as of version {done.version} now", as_json=as_json)
 
 
 @projection.command()
 @click.argument("app")
-@click.argument("name")
+@click.argument("name", shell_complete=PROJECTION_NAMES)
 @click.option("--leaving", metavar="VERSION", help="Which version is to be left; else nothing is done.")
 @YES
 @STORE
 @JSON
 def rollback(app: str, name: str, leaving: str | None, yes: bool, store: str | None, as_json: bool) -> None:
-    """Let the version that was read before be read again, at once."""
+    r"""Let the version that was read before be read again, at once.
+
+    \b
+      refold projection rollback shop.main:app OrderSummary --yes
+    """
     confirm(f"Read the version of {name} before this one again?", yes=yes)
     done: Version = operate(
         loaded(app, store), lambda operations: operations.rollback(name, leaving=leaving, actor=actor())
@@ -159,13 +174,17 @@ def rollback(app: str, name: str, leaving: str | None, yes: bool, store: str | N
 
 @projection.command()
 @click.argument("app")
-@click.argument("name")
+@click.argument("name", shell_complete=PROJECTION_NAMES)
 @click.argument("version")
 @YES
 @STORE
 @JSON
 def drop(app: str, name: str, version: str, yes: bool, store: str | None, as_json: bool) -> None:
-    """Remove a version that is not read, with its rows."""
+    r"""Remove a version that is not read, with its rows.
+
+    \b
+      refold projection drop shop.main:app OrderSummary 4d4db05254e5 --yes
+    """
     confirm(f"Remove version {version} of {name} with all its rows?", yes=yes)
     operate(loaded(app, store), lambda operations: operations.drop(name, version, actor=actor()))
     tell({"projection": name, "dropped": version}, f"version {version} of {name} is gone", as_json=as_json)

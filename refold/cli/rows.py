@@ -5,7 +5,7 @@ from typing import Any
 import click
 import msgspec
 
-from refold.cli.app import JSON, STORE, loaded
+from refold.cli.app import JSON, STATE_NAMES, STORE, loaded
 from refold.cli.operate import actor, operate, tell
 from refold.runtime.moving import Difference
 
@@ -17,7 +17,7 @@ def rows() -> None:
 
 @rows.command()
 @click.argument("app")
-@click.argument("state")
+@click.argument("state", shell_complete=STATE_NAMES)
 @click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="Stop after so many.")
 @STORE
 @JSON
@@ -45,7 +45,7 @@ def check(app: str, state: str, limit: int, store: str | None, as_json: bool) ->
 
 @rows.command()
 @click.argument("app")
-@click.argument("state")
+@click.argument("state", shell_complete=STATE_NAMES)
 @STORE
 @JSON
 def fill(app: str, state: str, store: str | None, as_json: bool) -> None:
@@ -62,7 +62,7 @@ def fill(app: str, state: str, store: str | None, as_json: bool) -> None:
 
 @rows.command()
 @click.argument("app")
-@click.argument("state")
+@click.argument("state", shell_complete=STATE_NAMES)
 @STORE
 @JSON
 def leave(app: str, state: str, store: str | None, as_json: bool) -> None:

@@ -120,7 +120,11 @@ def create(
 @KEYS
 @JSON
 def list_command(path: Path, as_json: bool) -> None:
-    """Show who has a key, and what it allows."""
+    r"""Show who has a key, and what it allows.
+
+    \b
+      refold key list --keys keys.json
+    """
     import msgspec
 
     from refold.http.tokens import keys_in
@@ -146,7 +150,11 @@ def list_command(path: Path, as_json: bool) -> None:
 @click.argument("name")
 @KEYS
 def revoke(name: str, path: Path) -> None:
-    """Take NAME's key away; servers that run notice within a second."""
+    r"""Take NAME's key away; servers that run notice within a second.
+
+    \b
+      refold key revoke till-7
+    """
     from refold.http.tokens import revoke as taken
 
     taken(path, name)

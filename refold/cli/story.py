@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from refold.cli.app import JSON, STORE, loaded, state_asked
+from refold.cli.app import JSON, STATE_NAMES, STORE, loaded, state_asked
 from refold.cli.moment import MOMENT, MOMENT_OR_POSITION
 from refold.model.change import FieldChange
 from refold.runtime.story import MOST_STEPS, Step, Story
@@ -19,7 +19,7 @@ LONGEST = 60
 
 @click.command()
 @click.argument("app")
-@click.argument("name", metavar="STATE")
+@click.argument("name", metavar="STATE", shell_complete=STATE_NAMES)
 @click.argument("key", nargs=-1)
 @click.option("--as-of", type=MOMENT_OR_POSITION, metavar="TIME|POSITION", help="What the log knew then.")
 @click.option("--effective", type=MOMENT, metavar="TIME", help="What was true in the world then, as it happened.")
