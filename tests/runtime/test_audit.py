@@ -152,6 +152,18 @@ async def test_many_parked_events_are_mended_together_and_in_order(log: Log) -> 
         assert [len(each.acted.positions) for each in await app.operations.audit()] == [20, 220]
 
 
+async def test_what_waits_behind_what_is_skipped_is_skipped_if_that_was_meant(log: Log) -> None:
+    """More than are asked for at once: none of them may be let through between two parts."""
+    async with clicks(log) as app:
+        BROKEN.add("a")
+        await app.record(Failing("a"), *(Clicked("a") for _ in range(150)), Clicked("b"))
+        await app.settle(parked=True)
+        everything = await app.operations.parked()
+        await app.operations.skip(*everything[:140], reason="a bad import")
+        assert await app.view(Clicks).get("a") == Clicks("a", 11)
+        assert len(await app.operations.skipped()) == 140
+
+
 async def test_a_rebuild_and_what_follows_it(log: Log) -> None:
     async with clicks(log) as app:
         await app.record(Clicked("a", 3))
