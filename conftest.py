@@ -20,6 +20,9 @@ def run_commands(example: Example) -> None:
     for line in example.parsed.splitlines():
         if line.startswith("$ "):
             command, *arguments = shlex.split(line[2:])
+            if command == "cd":
+                os.chdir(arguments[0])
+                continue
             program = Path(sys.executable).parent / command
             done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"

@@ -1,33 +1,95 @@
-"""`refold`: the commands, how they are asked for help, and how errors are told."""
+"""`refold`: the commands, how they are asked for help, and how errors are told.
+
+A command is imported when it is asked for, so that the others need not be waited for.
+"""
 
 import sys
+from collections.abc import Iterator, Mapping, MutableMapping
+from importlib import import_module
 from typing import Any
 
 import click
 
 import refold
-from refold.cli.app import check, state
-from refold.cli.audit import audit
-from refold.cli.causes import causes_command
-from refold.cli.complete import completion
-from refold.cli.contract import contract
-from refold.cli.docs import docs, stubs
-from refold.cli.doctor import doctor
-from refold.cli.execute import execute
-from refold.cli.log import log
-from refold.cli.move import carry_command, export_command, import_command, transform_command
-from refold.cli.new import new
-from refold.cli.parked import parked
-from refold.cli.process import effect, outbox, process
-from refold.cli.projection import projection
-from refold.cli.query import query
-from refold.cli.rows import rows
-from refold.cli.run import run
-from refold.cli.serve import key, serve
-from refold.cli.store import store
-from refold.cli.story import story
-from refold.cli.types import show_command, types_command
 from refold.errors import InvalidBody, InvalidLock, RefoldError, WiringError
+
+COMMANDS = {
+    "audit": "refold.cli.audit:audit",
+    "check": "refold.cli.app:check",
+    "completion": "refold.cli.complete:completion",
+    "contract": "refold.cli.contract:contract",
+    "doctor": "refold.cli.doctor:doctor",
+    "effect": "refold.cli.process:effect",
+    "execute": "refold.cli.execute:execute",
+    "key": "refold.cli.serve:key",
+    "log": "refold.cli.log:log",
+    "new": "refold.cli.new:new",
+    "outbox": "refold.cli.process:outbox",
+    "parked": "refold.cli.parked:parked",
+    "process": "refold.cli.process:process",
+    "projection": "refold.cli.projection:projection",
+    "query": "refold.cli.query:query",
+    "rows": "refold.cli.rows:rows",
+    "run": "refold.cli.run:run",
+    "serve": "refold.cli.serve:serve",
+    "state": "refold.cli.app:state",
+    "store": "refold.cli.store:store",
+    "story": "refold.cli.story:story",
+}
+"""Where each command is."""
+BELOW = {
+    "log": {
+        "carry": "refold.cli.move:carry_command",
+        "causes": "refold.cli.causes:causes_command",
+        "export": "refold.cli.move:export_command",
+        "import": "refold.cli.move:import_command",
+        "show": "refold.cli.types:show_command",
+        "transform": "refold.cli.move:transform_command",
+        "types": "refold.cli.types:types_command",
+    },
+    "contract": {
+        "docs": "refold.cli.docs:docs",
+        "stubs": "refold.cli.docs:stubs",
+    },
+}
+"""Where those are that stand in another file than their group."""
+
+
+class _Lazily(MutableMapping[str, click.Command]):
+    """Commands by name, each imported when it is taken."""
+
+    def __init__(self, later: Mapping[str, str], now: Mapping[str, click.Command] | None = None) -> None:
+        self._later = later
+        self._now = dict(now or {})
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self._now:
+            module, _, attribute = self._later[name].partition(":")
+            self._now[name] = _laid_out(getattr(import_module(module), attribute))
+        return self._now[name]
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._now[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._now[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted({*self._now, *self._later}))
+
+    def __len__(self) -> int:
+        return len({*self._now, *self._later})
+
+
+def _laid_out(command: click.Command) -> click.Command:
+    """Have examples stand as they are written: click knows them by a backspace, which no source should hold."""
+    command.help = (command.help or "").replace("\\b\n", "\b\n")
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            _laid_out(each)
+        if later := BELOW.get(str(command.name)):
+            command.commands = _Lazily(later, command.commands)
+    return command
 
 
 class _Commands(click.Group):
@@ -76,43 +138,5 @@ def main() -> None:
     """
 
 
-main.add_command(new)
-main.add_command(log)
-log.add_command(export_command)
-log.add_command(import_command)
-log.add_command(transform_command)
-log.add_command(carry_command)
-log.add_command(types_command)
-log.add_command(show_command)
-log.add_command(causes_command)
-main.add_command(execute)
-main.add_command(state)
-main.add_command(story)
-main.add_command(store)
-main.add_command(check)
-main.add_command(doctor)
-main.add_command(completion)
-main.add_command(run)
-main.add_command(serve)
-main.add_command(key)
-main.add_command(projection)
-main.add_command(process)
-main.add_command(effect)
-main.add_command(outbox)
-main.add_command(parked)
-main.add_command(audit)
-main.add_command(rows)
-main.add_command(query)
-main.add_command(contract)
-contract.add_command(docs)
-contract.add_command(stubs)
-
-
-def _lay_out(command: click.Command) -> None:
-    """Have examples stand as they are written: click knows them by a backspace, which no source should hold."""
-    command.help = (command.help or "").replace("\\b\n", "\b\n")
-    for each in command.commands.values() if isinstance(command, click.Group) else ():
-        _lay_out(each)
-
-
-_lay_out(main)
+_laid_out(main)
+main.commands = _Lazily(COMMANDS)

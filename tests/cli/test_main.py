@@ -1,5 +1,6 @@
 """The command line as a whole: help with examples, JSON, clean streams, and nothing that a terminal would obey."""
 
+import ast
 import asyncio
 import json
 import os
@@ -13,6 +14,7 @@ import click
 import pytest
 from click.shell_completion import ShellComplete
 
+import refold
 from refold.cli import main
 from refold.model.record import NewEvent
 from refold.store.sqlite import SqliteStore
@@ -150,3 +152,20 @@ def test_names_of_an_app_are_completed(
 ) -> None:
     found: Any = ShellComplete(main, {}, "refold", "_REFOLD_COMPLETE").get_completions(arguments, incomplete)
     assert [each.value for each in found] == wanted
+
+
+def test_the_command_line_does_not_wait_for_what_it_does_not_need() -> None:
+    code = "import sys, refold.cli.main; print(*(n for n in ('asyncio', 'apsw', 'refold.app') if n in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
+def test_every_public_name_is_where_it_is_said_to_be() -> None:
+    tree = ast.parse(Path(refold.__file__).read_text())
+    [typed] = [node for node in tree.body if isinstance(node, ast.If)]
+    told = {name.name: node.module for node in typed.body if isinstance(node, ast.ImportFrom) for name in node.names}
+    assert told == refold._HOMES
+    assert sorted(told) == refold.__all__
+    assert all(getattr(refold, name).__name__ for name in told if name != "open_store")
+    with pytest.raises(AttributeError, match="no attribute 'Nope'"):
+        _ = refold.Nope
