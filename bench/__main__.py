@@ -10,7 +10,19 @@ from typing import Any
 
 import click
 
-from bench import analytics, appends, growth, history, http, processes, projections, reads, runtime, upcasting
+from bench import (
+    analytics,
+    appends,
+    growth,
+    history,
+    http,
+    processes,
+    projections,
+    reads,
+    runtime,
+    search,
+    upcasting,
+)
 from bench.measure import Options, console, machine, missed
 
 CASES: dict[str, Callable[[Options], Any]] = {
@@ -23,6 +35,7 @@ CASES: dict[str, Callable[[Options], Any]] = {
         *processes.CASES,
         *analytics.CASES,
         *upcasting.CASES,
+        *search.CASES,
         *history.CASES,
         *http.CASES,
     )

@@ -30,6 +30,8 @@ MAX_WORD_CHARS = 100
 UNBROKEN = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 """Kana and Han: letters that are written without blanks between words."""
 WORD = re.compile(rf"(?![\W_])[{UNBROKEN}]|[^\W_{UNBROKEN}]+")
+BLANKS = {code: " " for code in range(128) if not chr(code).isalnum()}
+"""What stands between words in ASCII."""
 WRITTEN = re.compile(rf"(?![\W_])[{UNBROKEN}]|[^\W_{UNBROKEN}](?:[^\W_{UNBROKEN}]|[\u0300-\u036f])*")
 """A word as it is written, perhaps with accents of their own."""
 TERM = re.compile(r'"([^"]*)"(\*?)|([^\s"]+)')
@@ -54,6 +56,9 @@ class Term(Struct, frozen=True):
 
 def words_of(text: str) -> list[str]:
     """Return the words of a text."""
+    if text.isascii():  # most are, and need no more than this
+        words = text.lower().translate(BLANKS).split(maxsplit=MAX_WORDS)[:MAX_WORDS]
+        return [word[:MAX_WORD_CHARS] for word in words]
     return [found.group()[:MAX_WORD_CHARS] for found in islice(WORD.finditer(folded(text)), MAX_WORDS)]
 
 

@@ -200,7 +200,7 @@ class SqliteViews:
         """
         index, within = _name(_words_name(table)), list[Condition]()
         order = ", ".join(f"kept.{_name(name)} {way}" for name in table.key) or "1"
-        if [column.form for column in table.columns if column.name in table.key] == ["integer"]:
+        if _is_numbered(table):
             within = [each for each in where if each.column.name in table.key and each.compare in BOUNDS]
             order = f'found."its row" {way}'
         bounds = "".join(f" AND rowid {COMPARES[each.compare]} ?" for each in within)
@@ -296,6 +296,8 @@ def _change_words(write: Write) -> Callable[[apsw.Connection], object]:
             connection.execute(f"DELETE FROM {_quoted(table)} WHERE {_keyed(table)}", keys)  # noqa: S608 - names are quoted, values bound
 
         return delete
+    if _is_numbered(table) and not write.shared:
+        return _put_numbered(write)
     put = f"{_upsert(table)} RETURNING {ROW}"
     words = f"INSERT OR REPLACE INTO {index} (rowid, {_fields(table)}) VALUES (?{', ?' * len(table.searched)})"  # noqa: S608 - names are quoted, values bound
     rows: list[Row] = [table.dump(row) for row in write.rows]
@@ -306,6 +308,29 @@ def _change_words(write: Write) -> Callable[[apsw.Connection], object]:
             connection.execute(words, (connection.execute(put, row).get, *found))
 
     return puts
+
+
+def _put_numbered(write: Put) -> Callable[[apsw.Connection], object]:
+    """Return what puts rows whose key is the number of the row, many at a time together with their words."""
+    table = write.table
+    into = f"INSERT OR REPLACE INTO {_quoted(table)} ({_columns(table)})"
+    index = f"INSERT OR REPLACE INTO {_name(_words_name(table))} (rowid, {_fields(table)})"
+    rows: list[Row] = [table.dump(row) for row in write.rows]
+    [place] = [at for at, column in enumerate(table.columns) if column.name in table.key]
+    words = [[" ".join(found) for _, found in words_in(table, row)] for row in write.rows]
+    fields = [(row[place], *found) for row, found in zip(rows, words, strict=True)]
+
+    def puts(connection: apsw.Connection) -> None:
+        if rows:
+            insert(connection, into, rows)
+            insert(connection, index, fields)
+
+    return puts
+
+
+def _is_numbered(table: Table) -> bool:
+    """Tell whether the key of a table is one whole number, which SQLite takes for the number of the row, too."""
+    return [column.form for column in table.columns if column.name in table.key] == ["integer"]
 
 
 def _upsert(table: Table) -> str:
