@@ -16,6 +16,7 @@ from refold.model.query import Query, QueryItem
 from refold.model.record import Metadata, NewEvent
 from refold.model.schema import encode_metadata
 from refold.runtime.ids import new_id
+from refold.runtime.index import Index
 from refold.runtime.load import position_at
 from refold.store.api import Store
 from refold.store.open import open_store
@@ -110,6 +111,57 @@ def read(
         with Events(as_json=as_json) as shown:
             async for page in log.read(query_of(types, tags), after=begin, upto=end, backwards=backwards, limit=limit):
                 shown.show(page)
+
+    _run(store, work)
+
+
+@log.command()
+@click.argument("text", nargs=-1, required=True)
+@STORE
+@TYPES
+@TAGS
+@click.option("--since", type=MOMENT, metavar="TIME", help="Only what was recorded after it.")
+@click.option("--until", type=MOMENT, metavar="TIME", help="Only what was recorded by then.")
+@click.option("--before", type=click.IntRange(1), metavar="POSITION", help="Only what is older than this position.")
+@click.option("--limit", "-n", default=50, show_default=True, type=click.IntRange(1), help="At most so many events.")
+@JSON
+def search(
+    text: tuple[str, ...],
+    store: str,
+    types: tuple[str, ...],
+    tags: tuple[str, ...],
+    since: datetime | None,
+    until: datetime | None,
+    before: int | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    r"""Find the newest events that hold all the words of TEXT, or have it as an id.
+
+    Case and accents count for nothing; tea* is the beginning of a word, and words in double quotes follow one another.
+    If an app keeps an index of the log, `App(..., index=True)`, it is used; otherwise the log is looked through from
+    its end, however long that takes.
+
+    \b
+      refold log search green tea
+      refold log search '"green tea"' --type OrderPlaced --since 2026-03-01
+      refold log search 0199c1f2-6f0e-7a31-9d5e-3f1b2c4d5e6f --json
+    """
+
+    async def work(log: Store) -> None:
+        from refold.cli.show import Events, progress
+
+        index, query, left = Index.beside(log), query_of(types, tags), limit
+        upto = await log.head() if before is None else before - 1
+        with Events(as_json=as_json) as shown, progress("looking through the log", upto) as move:
+            while True:
+                found = await index.search(" ".join(text), query=query, since=since, until=until, upto=upto, limit=left)
+                shown.show(found.events)
+                left -= len(found.events)
+                if found.complete or not left:
+                    break
+                move(upto - found.after)
+                upto = found.after
 
     _run(store, work)
 

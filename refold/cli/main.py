@@ -121,6 +121,7 @@ def main() -> None:
       refold new shop
       refold log tail --store sqlite:///shop.db --follow
       refold log read --tag order:o-1 --json | jq .data
+      refold log search green tea
       refold state shop.main:app Order o-1 --as-of 2026-03-01
       refold execute shop.main:app PlaceOrder '{"order_id": "o-1", "total": 5}'
       refold story shop.main:app Order o-1

@@ -60,6 +60,7 @@ ENDPOINTS = (
     Endpoint("GET", "/log/events", "reader", log.read),
     Endpoint("POST", "/log/events", "admin", log.append),
     Endpoint("POST", "/log/read", "reader", log.read),
+    Endpoint("GET", "/log/search", "reader", log.search),
     Endpoint("GET", "/log/appends/{id:path}", "admin", log.appended),
     Endpoint("GET", "/log/head", "reader", log.head),
     Endpoint("GET", "/log/follow", "reader", log.follow),

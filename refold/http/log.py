@@ -21,6 +21,7 @@ from refold.model.query import AppendCondition, Query
 from refold.model.record import NewEvent, StoredEvent
 
 PAGE = 500
+FOUND = 50
 OWN = "refold."
 """Begins the types of what is recorded by Refold itself, such as what operators do."""
 
@@ -97,6 +98,31 @@ async def read(call: Call) -> Response:
         more = {"after": asked.after, "upto": last - 1} if asked.backwards else {"after": last, "upto": pinned}
         end = end if asked.backwards else last
     return answer({"events": [wired(event) for event in events], "upto": end, "next": more})
+
+
+async def search(call: Call) -> Response:
+    """Find the newest events by words or an id; `next` says how older ones are asked for, and is null at the end.
+
+    Where there is no index the log itself is looked through, for a moment: then there may be few events, or none, and
+    more to come. Everything above `after` and up to `upto` has been looked at.
+    """
+    before = call.number("before")
+    findings = await call.app.index.search(
+        call.text("text") or "",
+        query=call.principal.seen(_query(call)),
+        upto=None if before is None else max(before - 1, 0),
+        since=call.moment("since"),
+        until=call.moment("until"),
+        limit=max(call.limit(FOUND), 1),
+    )
+    return answer(
+        {
+            "events": [wired(event) for event in findings.events],
+            "after": findings.after,
+            "upto": findings.upto,
+            "next": None if findings.complete else {"before": findings.after + 1},
+        }
+    )
 
 
 async def append(call: Call) -> Response:

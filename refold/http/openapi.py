@@ -50,6 +50,16 @@ class EventPage(Struct):
     """The `after` and `upto` of the next page; null at the end."""
 
 
+class FoundPage(Struct):
+    """What a search has found, among the positions above `after` and up to `upto`."""
+
+    events: list[Wired]
+    after: int
+    upto: int
+    next: Json | None
+    """The `before` of the next page; null at the end."""
+
+
 PROBLEMS: Mapping[str, str] = {
     "400": "What was sent makes no sense",
     "401": "Nobody knows this key or token",
@@ -79,7 +89,7 @@ IDEMPOTENCY: Json = {
 
 def document(app: App) -> Json:
     """Return the document of an app."""
-    own: list[Any] = [Position, Problem, EventPage, Asked, Batch, Appended, ToldStep, Causes]
+    own: list[Any] = [Position, Problem, EventPage, FoundPage, Asked, Batch, Appended, ToldStep, Causes]
     own += [kind for told in TOLD for kind in (told.gives, told.takes) if kind is not None]
     kinds: list[type] = list(dict.fromkeys([*app.commands, *app.states, *app.views, *own]))
     refs, components = json_schemas(kinds, SCHEMAS)
@@ -192,6 +202,13 @@ def _log(ref: Mapping[type, Json]) -> Json:
         _query("backwards", {"type": "boolean"}, "From the end."),
         _query(*LIMIT),
     ]
+    sought = [
+        _query("text", {"type": "string"}, 'Words that an event holds, or an id: tea*, "green tea".'),
+        _query("since", TIME, "Recorded after a time with a zone."),
+        _query("until", TIME, "Recorded by a time with a zone."),
+        _query("before", COUNT, "Only what is older than a position."),
+        _query(*LIMIT),
+    ]
     append_id = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
     return {
         "/log/events": {
@@ -202,6 +219,11 @@ def _log(ref: Mapping[type, Json]) -> Json:
         "/log/read": {
             "post": _operation("readLogByBody", None, ref[EventPage], [], "Read a page of events; for long queries.")
             | {"requestBody": _body(ref[Asked])}
+        },
+        "/log/search": {
+            "get": _operation(
+                "searchLog", None, ref[FoundPage], [*sought, *query[:3]], "Find events, the newest first."
+            )
         },
         "/log/appends/{id}": {
             "get": _operation("appended", None, ref[Appended], append_id, "The result of the append that had an id.")

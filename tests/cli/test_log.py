@@ -1,10 +1,18 @@
 """`refold log`: what it selects, and how it shows it."""
 
+import asyncio
 import json
+from typing import Any
 
 import pytest
 
+from refold import App
+from refold.model.query import Query
+from refold.model.record import StoredEvent
+from refold.runtime.scan import Stretch
+from refold.store.api import Store
 from tests.cli.conftest import Refold
+from tests.runtime.clicks import Clicked
 
 
 def positions(text: str) -> list[int]:
@@ -66,7 +74,7 @@ def test_stats_count_by_type(refold: Refold) -> None:
         (("log", "read", "--since", "yesterday"), "2026-03-01", 2),
         (("log", "read", "--store", "sqlite:///none.db"), "there is no log at", 1),
         (("log", "read", "--store", "shop.db"), "sqlite:///shop.db", 2),
-        (("log", "raed"), "Did you mean 'read'", 2),
+        (("log", "raed"), "'read'", 2),
     ],
 )
 def test_a_mistake_is_told_on_stderr_only(refold: Refold, arguments: tuple[str, ...], says: str, code: int) -> None:
@@ -79,3 +87,40 @@ def test_a_log_that_is_not_there_is_not_made(refold: Refold, tmp_path: object) -
     refold("log", "stats", "--store", f"sqlite:///{tmp_path}/none.db")
     result = refold("log", "stats", "--store", f"sqlite:///{tmp_path}/none.db")
     assert "there is no log" in result.stderr
+
+
+def test_search_finds_the_newest_first(refold: Refold) -> None:
+    assert positions(refold("log", "search", "O-1").stdout) == [3, 1]
+    assert positions(refold("log", "search", "o-1", "100").stdout) == [1]
+    assert positions(refold("log", "search", "o-1", "--type", "OrderPaid").stdout) == [3]
+    assert positions(refold("log", "search", "order*", "--tag", "order:o-2").stdout) == [2]
+    assert positions(refold("log", "search", "order*", "--limit", "1").stdout) == [3]
+    assert positions(refold("log", "search", "order*", "--before", "3").stdout) == [2, 1]
+    assert positions(refold("log", "search", "order*", "--since", "2026-03-01", "--until", "2026-03-02").stdout) == [2]
+    found = refold("log", "search", "300", "--json")
+    assert json.loads(found.stdout)["data"] == {"order_id": "o-1", "total": 300}
+    assert refold("log", "search", "nowhere").stdout == ""
+    wrong = refold("log", "search", "***")
+    assert wrong.exit_code == 1
+    assert "no word to search for" in wrong.stderr
+
+
+def test_search_goes_on_to_the_beginning(refold: Refold, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("refold.runtime.index.LOOK_SECONDS", -1.0)
+    assert positions(refold("log", "search", "order*").stdout) == [3, 2, 1]
+
+
+def test_search_uses_the_index_that_an_app_keeps(refold: Refold, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def keep() -> None:
+        async with App(store, events=Clicked, index=True) as app:
+            await app.settle()
+
+    asyncio.run(keep())
+
+    async def scan(
+        store: Store, query: Query, within: Stretch, *_: Any, **how: Any
+    ) -> tuple[list[StoredEvent], Stretch]:
+        return [], within  # has no time to look at anything
+
+    monkeypatch.setattr("refold.runtime.index.scan", scan)
+    assert positions(refold("log", "search", "o-1").stdout) == [3, 1]

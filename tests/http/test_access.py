@@ -28,6 +28,7 @@ ALLOWED = {
         "GET /views/{name}/watch",
         "GET /log/events",
         "POST /log/read",
+        "GET /log/search",
         "GET /log/head",
         "GET /log/follow",
         "GET /operations/standing",
