@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from refold.console import audit, commands, contract, login, overview, parked, processes, projections
+from refold.console import audit, commands, contract, log, login, overview, parked, processes, projections, search
 from refold.console.session import PREFIX, Sessions
 from refold.console.template import STATIC, environment
 from refold.console.visit import Desk, Visit
@@ -53,6 +53,11 @@ class Page(Struct, frozen=True):
 PAGES = (
     Page("GET", "/", "reader", overview.show, "Overview", narrowed=True),
     Page("GET", "/overview/data", "reader", overview.data),
+    Page("GET", "/log", "reader", log.show, "Log", narrowed=True),
+    Page("GET", "/log/live", "reader", log.live, narrowed=True),
+    Page("GET", "/log/{position}", "reader", log.event, narrowed=True),
+    Page("GET", "/search", "reader", search.show, narrowed=True),
+    Page("GET", "/palette", "reader", search.palette, narrowed=True),
     Page("GET", "/projections", "reader", projections.board, "Projections"),
     Page("GET", "/projections/{name}", "reader", projections.show),
     Page("GET", "/projections/{name}/compare", "operator", projections.compare),
