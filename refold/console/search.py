@@ -34,8 +34,7 @@ async def show(visit: Visit) -> Response:
     return visit.page(
         "search.html",
         text=text,
-        exact=await _exact(visit, text),
-        named=named[:FOUND],
+        places=[*await _exact(visit, text), *named[:FOUND]],
         findings=findings,
         lines=lines(findings.events) if findings else [],
         trouble=trouble,
