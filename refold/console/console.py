@@ -12,7 +12,20 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from refold.console import audit, commands, contract, log, login, overview, parked, processes, projections, search
+from refold.console import (
+    audit,
+    causes,
+    commands,
+    contract,
+    log,
+    login,
+    overview,
+    parked,
+    processes,
+    projections,
+    search,
+    story,
+)
 from refold.console.session import PREFIX, Sessions
 from refold.console.template import STATIC, environment
 from refold.console.visit import Desk, Visit
@@ -58,6 +71,10 @@ PAGES = (
     Page("GET", "/log/{position}", "reader", log.event, narrowed=True),
     Page("GET", "/search", "reader", search.show, narrowed=True),
     Page("GET", "/palette", "reader", search.palette, narrowed=True),
+    Page("GET", "/stories", "reader", story.begin, "Stories", narrowed=True),
+    Page("GET", "/stories/{name}", "reader", story.show, narrowed=True),
+    Page("GET", "/stories/{name}/{key:path}", "reader", story.show, narrowed=True),
+    Page("GET", "/causes/{position}", "reader", causes.show, narrowed=True),
     Page("GET", "/projections", "reader", projections.board, "Projections"),
     Page("GET", "/projections/{name}", "reader", projections.show),
     Page("GET", "/projections/{name}/compare", "operator", projections.compare),

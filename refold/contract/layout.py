@@ -95,7 +95,7 @@ def _sorted(rows: list[list[str]], links: Sequence[Edge]) -> list[list[str]]:
     """Sort columns by their neighbours, to and fro, and return the best that was found."""
     left, right = _neighbours(links)
     best, fewest = [list(row) for row in rows], crossings(rows, links)
-    for sweep in range(SWEEPS):
+    for sweep in range(SWEEPS if fewest else 0):
         forth = sweep % 2 == 0
         for number in range(1, len(rows)) if forth else range(len(rows) - 2, -1, -1):
             beside = {node: at for at, node in enumerate(rows[number - 1 if forth else number + 1])}

@@ -15,7 +15,17 @@ from refold.http.tokens import create, revoke
 from tests.http.serving import served
 from tests.http.shop import shop
 
-SEEN_IN_PART = {"GET /log", "GET /log/live", "GET /log/{position}", "GET /search", "GET /palette"}
+SEEN_IN_PART = {
+    "GET /log",
+    "GET /log/live",
+    "GET /log/{position}",
+    "GET /search",
+    "GET /palette",
+    "GET /stories",
+    "GET /stories/{name}",
+    "GET /stories/{name}/{key:path}",
+    "GET /causes/{position}",
+}
 ALLOWED: dict[str, set[str]] = {
     "reader": {
         "GET /",

@@ -35,6 +35,7 @@ async def test_the_tree_of_an_event_is_told() -> None:
 async def test_of_a_tree_one_sees_what_one_may(tmp_path: Path) -> None:
     token = create(tmp_path / "keys.json", "ann", "reader", tags=["customer:c-1"])
     boss = create(tmp_path / "keys.json", "boss", "admin")
+    reader = create(tmp_path / "keys.json", "reader", "reader")
     app = shop("memory:")
     async with served(app, Access(Keys(tmp_path / "keys.json"))) as client:
 
@@ -57,5 +58,8 @@ async def test_of_a_tree_one_sees_what_one_may(tmp_path: Path) -> None:
         everything = await ask("/causes/1", boss)
         assert len([each for each in everything if each["kind"] == "event"]) > 5
         assert any("no money" in each.get("trouble", "") for each in everything)
+        assert await ask("/causes/1", reader) == [
+            {name: value for name, value in each.items() if name != "trouble"} for each in everything
+        ], "why something failed is for operators"
         hidden = await client.get("/causes/2", headers={"Authorization": f"Bearer {token}"})
         problem(hidden, 404, "NOT_FOUND")
