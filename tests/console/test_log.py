@@ -221,9 +221,13 @@ async def test_events_come_in_live_and_a_pause_keeps_the_place(browser: Browser,
         assert EVIL in (await rows.first.inner_text()).replace("\\", "")
         await page.get_by_role("button", name="Pause").press("Enter")
         await page.get_by_text("Paused", exact=True).wait_for()
-        await app.record(*(StockReceived("tea", n) for n in range(250)))
+        await app.record(StockReceived("tea", 32), StockReceived("tea", 33))
         assert await rows.count() == 31
         await page.get_by_role("button", name="Go on").press("Enter")
+        await page.locator(".position", has_text="33").wait_for()
+        numbers = [int(each) for each in await page.locator("tbody .position").all_inner_texts()]
+        assert numbers == [*range(33, 0, -1)], "none is missed, and none comes twice"
+        await app.record(*(StockReceived("tea", n) for n in range(248)))
         await page.locator(".position", has_text="281").wait_for()
         assert await rows.count() == 200, "no more rows than a page can bear"
         numbers = [int(each) for each in await page.locator("tbody .position").all_inner_texts()]

@@ -195,6 +195,23 @@ async def test_a_scan_ends_and_says_how_far_it_came(log: Log, monkeypatch: pytes
         assert rounds > 2
         assert (await find.event("nowhere")) is None
         assert not (await find.correlated("nowhere")).complete
+        # What the index has not come to is not passed over, however little time there is.
+        await waiting(app).stop()
+        for _ in range(3):
+            await app.log.append([event({"n": n}) for n in range(1_000)])
+        await app.log.append([event({"n": "thorn"})])
+        for _ in range(3):
+            await app.log.append([event({"n": n}) for n in range(1_000)])
+        monkeypatch.setattr(index, "GLANCE_SECONDS", -1.0)
+        thorns = list[int]()
+        found = await app.index.search("thorn")
+        assert not found.complete
+        while not found.complete:
+            found = await app.index.search("thorn", upto=found.after)
+            thorns += positions(found)
+        assert thorns == [6_002]
+        await waiting(app).start()
+        await app.settle()
         # The index is asked in one go, for what the log was not looked through.
         monkeypatch.setattr(index, "GLANCE_SECONDS", 0.0)
         monkeypatch.setattr(index, "LOOK_SECONDS", 5.0)

@@ -228,12 +228,16 @@ class PostgresViews:
         query = f"${len(bound) + 1}::text::tsquery"
         terms.append(f'"_words" @@ {query}')
         bound += [" & ".join(map(_query, asked)), limit, offset]
+        clause = _clause(terms)
         rank, by = f"ts_rank_cd('{COUNTS}', \"_words\", {query})", f"1 DESC, {layout.key}"
+        found = f"{layout.name}{clause}"
         if order != "best":
             way = "DESC" if order == "last" else "ASC"
             rank, by = "0", ", ".join(f"{named(name)} {way}" for name in table.key) or "1"
+            # Apart, or PostgreSQL goes along the key, through all rows where few match, to come by them in order.
+            found = f"(SELECT {layout.columns} FROM {found} OFFSET 0) AS found"  # noqa: S608 - names are quoted, values bound
         sql = (
-            f"SELECT {rank}, {layout.columns} FROM {layout.name}{_clause(terms)} "  # noqa: S608 - names are quoted, values bound
+            f"SELECT {rank}, {layout.columns} FROM {found} "  # noqa: S608 - names are quoted, values bound
             f"ORDER BY {by} LIMIT ${len(bound) - 1}::bigint OFFSET ${len(bound)}::bigint"
         )
         rows = await self._on([table], lambda connection: connection.fetch(sql, *bound))
