@@ -34,6 +34,7 @@ The docstring of a class is its message where none is given; `code` is stable an
 """
 
 import inspect
+import re
 from typing import Any, ClassVar
 
 
@@ -213,3 +214,8 @@ class UnsafeDriver(StoreError):
     """This version of the database driver is known to lose data."""
 
     code = "UNSAFE_DRIVER"
+
+
+def hidden(address: str) -> str:
+    """Return an address as errors may tell it: without its password."""
+    return re.sub(r"(://[^\s:/@]*:)[^\s/]+(?=@)", r"\1***", address)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from refold.bus.api import Bus
-from refold.errors import WiringError
+from refold.errors import WiringError, hidden
 
 BROKERS = {"nats": "nats", "valkey": "valkey", "amqp": "rabbitmq", "amqps": "rabbitmq", "kafka": "kafka"}
 """What an address may begin with, and what its client is installed with."""
@@ -15,8 +15,8 @@ def check_bus_url(url: str) -> None:
     scheme = urlsplit(url).scheme
     if scheme not in BROKERS:
         raise WiringError(
-            f"{scheme or url!r} is no broker: write 'nats://localhost:4222', 'amqp://localhost:5672' for RabbitMQ, "
-            "'kafka://localhost:9092', 'valkey://localhost:6379', or give a bus, such as MemoryBus()"
+            f"{scheme or hidden(url)!r} is no broker: write 'nats://localhost:4222', 'amqp://localhost:5672' for "
+            "RabbitMQ, 'kafka://localhost:9092', 'valkey://localhost:6379', or give a bus, such as MemoryBus()"
         )
     try:
         _import(scheme)

@@ -9,6 +9,8 @@ import click
 
 from refold.app import App
 from refold.cli.app import STORE, loaded
+from refold.cli.logs import LOG_FORMAT, LOG_LEVEL
+from refold.runtime.logs import Form, listen
 from refold.runtime.operate import Operations
 
 LOOK_SECONDS = 1.0
@@ -17,8 +19,10 @@ LOOK_SECONDS = 1.0
 @click.command()
 @click.argument("app")
 @click.option("--until-idle", is_flag=True, help="Stop when nothing is behind and nothing is being built.")
+@LOG_FORMAT
+@LOG_LEVEL
 @STORE
-def run(app: str, until_idle: bool, store: str | None) -> None:
+def run(app: str, until_idle: bool, log_format: Form, log_level: str, store: str | None) -> None:
     r"""Keep the projections and processes of APP going, until Ctrl-C or SIGTERM.
 
     Several of these share the work: each projection and process has one owner at a time, and others take over within
@@ -26,7 +30,9 @@ def run(app: str, until_idle: bool, store: str | None) -> None:
 
     \b
       refold run shop.main:app
+      refold run shop.main:app --log-format json --log-level info
     """
+    listen(log_format, log_level)
     asyncio.run(_run(loaded(app, store), until_idle=until_idle))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refold.cli.app import JSON, STORE, loaded
+from refold.cli.logs import LOG_FORMAT, LOG_LEVEL
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -36,6 +37,8 @@ KEYS = click.option(
 @click.option("--plain", is_flag=True, help="Listen beyond this machine without TLS: a proxy in front does it.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes.")
 @click.option("--console/--no-console", default=True, show_default=True, help="Serve the console, too.")
+@LOG_FORMAT
+@LOG_LEVEL
 @STORE
 def serve(app: str, store: str | None, tls_certificate: str | None, tls_key: str | None, **given: Any) -> None:
     r"""Serve APP over HTTP, with a console for browsers; its projections and processes run along.
@@ -69,7 +72,9 @@ def worker() -> "ASGIApp":
 
 def _application(served: "Served") -> "ASGIApp":
     from refold.http.serve import api_of
+    from refold.runtime.logs import listen
 
+    listen(served.log_format, served.log_level)
     api = api_of(served, loaded)
     if served.workers > 1:
         api.app.telemetry.worker = str(os.getpid())

@@ -1,5 +1,6 @@
 """The app over HTTP: which endpoints there are, who may use them, and what every request goes through."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -22,6 +23,7 @@ from refold.http.routes import Routes
 from refold.http.stream import EventStream
 from refold.runtime.instruments import REQUEST_SECONDS, STREAMS, Figures
 
+logger = logging.getLogger("refold.http")
 Handle: TypeAlias = Callable[[Call], Awaitable[Response]]
 ALWAYS = (
     (b"cache-control", b"no-store"),
@@ -140,7 +142,10 @@ class Api:
             span.say("http.response.status_code", response.status_code)
             if response.status_code >= 500:
                 span.fail(str(response.status_code))
-        seconds = time.perf_counter() - start
+            seconds = time.perf_counter() - start
+            if logger.isEnabledFor(logging.INFO):
+                more = telemetry.about(route=path, status=response.status_code)
+                logger.info("%s %s: %s in %.1f ms", method, path, response.status_code, seconds * 1000, extra=more)
         telemetry.figures.time(REQUEST_SECONDS, method, path, str(response.status_code), seconds=seconds)
         return response
 

@@ -31,6 +31,7 @@ from refold.errors import (
     Unavailable,
     WaitTimeout,
 )
+from refold.runtime.telemetry import code_of
 
 MEDIA_TYPE = "application/problem+json"
 STATUS: Mapping[type[RefoldError], int] = {
@@ -94,7 +95,7 @@ def problem_of(error: Exception) -> Problem:
             headers = {"Retry-After": str(RETRY_SECONDS)} if isinstance(error, AGAIN) else {}
             return Problem(status, error.code, _title(error), str(error), more, headers)
         case _:
-            logger.error("a request failed", exc_info=error)
+            logger.error("a request failed", exc_info=error, extra={"code": code_of(error)})
             detail = "The request failed; the log of the server says why."
             return Problem(500, "INTERNAL", HTTPStatus(500).phrase, detail)
 

@@ -16,6 +16,7 @@ from refold.errors import WiringError
 from refold.http.access import Access, is_loopback
 from refold.http.api import Api
 from refold.http.tokens import Keys
+from refold.runtime.logs import Form
 
 VARIABLE = "REFOLD_SERVED"
 """Where a process that starts others says what they are to serve."""
@@ -37,6 +38,8 @@ class Served(Struct, frozen=True):
     plain: bool = False
     """Whether to serve without TLS beyond this machine: something in front of it sees to that."""
     workers: int = 1
+    log_format: Form = "text"
+    log_level: str = "warning"
     console: bool = True
     """Whether the console is served beside the API."""
 
@@ -88,6 +91,7 @@ def serve(served: Served, factory: str, application: ASGIApp | None = None) -> N
         proxy_headers=False,  # who asks is the one who connects, whatever a header says
         server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
+        log_config=None,  # its records go where all others do
         log_level="warning",
         lifespan="on",
     )

@@ -246,9 +246,9 @@ class Loader:
                 await cast(Books, self._books).open()
                 await cast(Books, self._books).write(Put(SNAPSHOTS, [snapshot]))
             else:
-                logger.warning("no snapshot of %r is kept: it would be read as another", loaded.state)
+                logger.warning("no snapshot of a %s is kept: it would be read as another", type(loaded.state).__name__)
         except (StoreError, msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
-            logger.warning("no snapshot of %r is kept: %s", loaded.state, error)
+            logger.warning("no snapshot of a %s is kept: %s", type(loaded.state).__name__, error)
 
     async def _snapshot(self, state: State) -> tuple[int, State] | None:
         """Return the position and value of a state's snapshot, if it has one."""

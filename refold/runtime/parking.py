@@ -18,9 +18,11 @@ from msgspec.structs import replace
 from refold.errors import Conflict, RefoldError, StoreError, SubscriptionFailed, Unavailable, UnreadableEvent
 from refold.model.query import Query
 from refold.model.record import StoredEvent
+from refold.model.schema import decode_metadata
 from refold.runtime.books import PARKED, SKIPPED, TIMERS, Books, Parked, Request, Skipped, parked_at
-from refold.runtime.instruments import FAILED, Figures
+from refold.runtime.instruments import FAILED
 from refold.runtime.lease import LeaseLost
+from refold.runtime.telemetry import Telemetry, code_of
 from refold.store.api import Page
 from refold.view.api import Delete, Put, Write
 
@@ -65,10 +67,10 @@ class Timed(Protocol):
 class Parking:
     """What waits of one subscription."""
 
-    def __init__(self, subscription: str, books: Books, figures: Figures) -> None:
+    def __init__(self, subscription: str, books: Books, telemetry: Telemetry) -> None:
         self._subscription = subscription
         self._books = books
-        self._figures = figures
+        self._telemetry = telemetry
         self._keys: Counter[str] = Counter()
         self._new: list[Parked] = []
         self._due: datetime | None = None
@@ -111,9 +113,21 @@ class Parking:
         by_itself: bool = True,
     ) -> None:
         """Let an event wait that has failed; it is tried again by itself, or only when somebody asks."""
-        # The traceback is kept with the event, where it can be looked at; here one line for each is enough.
-        logger.error("%s parks position %s (%s): %s", self._subscription, stored.position, stored.type, said(error))
-        self._figures.count(FAILED, self._subscription.partition("@")[0])
+        # What it says, which may be what the event says, is kept with the event, where who may can look at it.
+        logger.error(
+            "%s parks position %s (%s): %s",
+            self._subscription,
+            stored.position,
+            stored.type,
+            code_of(error),
+            extra=self._telemetry.about(
+                subscription=self._subscription.partition("@")[0],
+                position=stored.position,
+                correlation_id=_correlation_of(stored),
+                code=code_of(error),
+            ),
+        )
+        self._telemetry.figures.count(FAILED, self._subscription.partition("@")[0])
         row = failed(parked_at(stored, self._subscription, keys), error, state)
         self._add(row if by_itself else replace(row, attempts=len(RETRIES), retry_at=None))
 
@@ -191,6 +205,13 @@ class Parking:
         self._keys.update(row.keys)
         if row.retry_at and (self._due is None or row.retry_at < self._due):
             self._due = row.retry_at
+
+
+def _correlation_of(stored: StoredEvent) -> str:
+    try:
+        return decode_metadata(stored).correlation_id
+    except UnreadableEvent:
+        return ""
 
 
 async def _read(store: Reads, position: int) -> StoredEvent:

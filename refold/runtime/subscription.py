@@ -143,7 +143,7 @@ class Subscription:
         """How far it has come: everything up to here is handled."""
         self.failure: SubscriptionFailed | None = None
         self._telemetry = telemetry or Telemetry("")
-        self.parking = Parking(name, books, self._telemetry.figures)
+        self.parking = Parking(name, books, self._telemetry)
         self.books = books
         self._worker = worker
         self._store = store
@@ -248,10 +248,11 @@ class Subscription:
         while self.failure is None:
             try:
                 await self._lease.claim(self._moved_to)
+                logger.info("%s goes on behind position %s", self.name, self.position, extra=self._about())
                 if await self._follow():
                     break
             except LeaseLost:
-                logger.warning("%s was taken over by another process", self.name)
+                logger.warning("%s was taken over by another process", self.name, extra=self._about())
             except StoreClosed:
                 text = f"{self.name} stopped after position {self.position}: the log was closed"
                 self._stopped(SubscriptionFailed(text))
@@ -262,7 +263,7 @@ class Subscription:
             except _Unwritten as unwritten:
                 self._careful = unwritten.upto
             except Exception as error:
-                logger.exception("%s stopped", self.name)
+                logger.exception("%s stopped", self.name, extra=self._about(error))
                 failure = SubscriptionFailed(f"{self.name} stopped after position {self.position}: {said(error)}")
                 failure.__cause__ = error
                 self._stopped(failure)
@@ -438,7 +439,9 @@ class Subscription:
         try:
             await self._lease.release(0 if self.failure else self.position, str(self.failure or ""))
         except (StoreError, NotKept) as error:
-            logger.warning("%s could not save that it is at %s: %s", self.name, self.position, error)
+            logger.warning(
+                "%s could not save that it is at %s: %s", self.name, self.position, error, extra=self._about(error)
+            )
 
     async def _pause(self, error: Exception) -> None:
         """Wait before trying again, longer each time."""
@@ -446,9 +449,14 @@ class Subscription:
         self._failures += 1
         self._trouble = said(error)
         self._telemetry.figures.count(PAUSES, self.of, code_of(error))
-        logger.warning("%s waits %s s: %s", self.name, seconds, error)
+        logger.warning("%s waits %s s: %s", self.name, seconds, error, extra=self._about(error))
         await asyncio.sleep(seconds)
         await self._lease.refresh()
+
+    def _about(self, error: Exception | None = None) -> dict[str, str | int]:
+        """Return what a log record of it is about."""
+        code = {} if error is None else {"code": code_of(error)}
+        return self._telemetry.about(subscription=self.of, position=self.position, **code)
 
     def _moved_to(self, position: int) -> None:
         self.position = position
@@ -456,7 +464,7 @@ class Subscription:
         self._moved = asyncio.Event()
 
     def _stopped(self, failure: SubscriptionFailed) -> None:
-        logger.error("%s", failure)
+        logger.error("%s", failure, extra=self._about(failure))
         self.failure = failure
         self._moved.set()
 

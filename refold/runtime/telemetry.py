@@ -99,6 +99,10 @@ class Telemetry:
         """Whether figures go to OpenTelemetry."""
         return self._exports
 
+    def about(self, **said: str | int) -> dict[str, str | int]:
+        """Return what a log record is about, as its `extra`."""
+        return {"app": self.app, **said}
+
     def span(
         self,
         name: str,

@@ -3,7 +3,7 @@
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from refold.errors import NotAStore, WiringError
+from refold.errors import NotAStore, WiringError, hidden
 from refold.store.api import Clock, Store, utc_now
 
 EXAMPLES = (
@@ -54,13 +54,13 @@ def check_url(url: str) -> None:
         _check_postgres(url)
         return
     if parts.scheme != "sqlite" or parts.netloc or len(parts.path) < 2:
-        raise WiringError(f"{url!r} is not the address of a store. Write {EXAMPLES}")
+        raise WiringError(f"{hidden(url)!r} is not the address of a store. Write {EXAMPLES}")
     options = parse_qs(parts.query)
     unknown = sorted(options.keys() - {"durability"})
     if unknown:
-        raise WiringError(f"{url!r}: there is no option {unknown[0]!r}; there is durability=durable|relaxed")
+        raise WiringError(f"{hidden(url)!r}: there is no option {unknown[0]!r}; there is durability=durable|relaxed")
     if options.get("durability", ["durable"])[0] not in ("durable", "relaxed"):
-        raise WiringError(f"{url!r}: durability is durable or relaxed")
+        raise WiringError(f"{hidden(url)!r}: durability is durable or relaxed")
 
 
 def _check_postgres(url: str) -> None:

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from msgspec import Struct
 
-from refold.errors import WiringError
+from refold.errors import WiringError, hidden
 
 SCHEMES = ("postgresql", "postgres")
 EXAMPLE = "postgresql://user@host/database?schema=refold"
@@ -42,14 +42,14 @@ def read_address(url: str) -> Address:
     """
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES:
-        raise WiringError(f"{url!r} is not the address of a log in PostgreSQL. Write {EXAMPLE}")
+        raise WiringError(f"{hidden(url)!r} is not the address of a log in PostgreSQL. Write {EXAMPLE}")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     schema = options.pop("schema", "refold")
     durability = options.pop("durability", "durable")
     if durability not in ("durable", "relaxed"):
-        raise WiringError(f"{url!r}: durability is durable or relaxed")
+        raise WiringError(f"{hidden(url)!r}: durability is durable or relaxed")
     if not schema or "\0" in schema or len(schema.encode()) > MAX_SCHEMA_BYTES or schema.startswith("pg_"):
-        raise WiringError(f"{url!r}: a schema has 1 to {MAX_SCHEMA_BYTES} bytes, and no pg_ at its beginning")
+        raise WiringError(f"{hidden(url)!r}: a schema has 1 to {MAX_SCHEMA_BYTES} bytes, and no pg_ at its beginning")
     options.setdefault("target_session_attrs", "read-write")  # of several hosts the one that is the primary now
     dsn = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(options), ""))
     return Address(dsn, schema, durability == "durable")
