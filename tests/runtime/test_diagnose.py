@@ -1,5 +1,6 @@
 """What is wrong is said with its cause, and with a command that exists."""
 
+import re
 import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -165,6 +166,10 @@ def test_every_command_is_one_that_there_is() -> None:
 def test_codes_are_unique_and_written_down() -> None:
     codes = [rule.id for rule in RULES]
     assert len(set(codes)) == len(codes)
+    page = (Path(__file__).parents[2] / "docs/observability.md").read_text()
+    assert re.findall(r"^\| `([A-Z_]+)` \| (\w+) \|", page, re.MULTILINE) == [
+        (each.id, each.severity) for each in RULES
+    ]
 
 
 def test_the_order_is_by_severity() -> None:
