@@ -103,7 +103,7 @@ def health_of(diagnoses: list[Diagnosis]) -> tuple[str, str]:
     warnings = sum(each.severity == "warning" for each in diagnoses)
     if critical:
         return f"{critical} critical", "bad"
-    return (f"{warnings} to look at", "warn") if warnings else ("Healthy", "good")
+    return (f"{warnings} warning{'s' * (warnings > 1)}", "warn") if warnings else ("Healthy", "good")
 
 
 async def _latest(visit: Visit) -> list[StoredEvent]:

@@ -63,7 +63,7 @@ async def test_what_is_wrong_is_said_with_what_to_do() -> None:
         await app.record(Failing("a"))
         await app.settle(parked=True)
         text = (await client.get("/console/")).text
-    assert tile(text, "Health") == "1 to look at"
+    assert tile(text, "Health") == "1 warning"
     assert tile(text, "Parked") == "1"
     assert "Events of Clicks are parked" in text
     assert "refold parked list shop.main:app --of Clicks" in text

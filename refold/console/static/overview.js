@@ -1,42 +1,55 @@
-// The chart of the overview: events a second, and what is furthest behind, drawn again as the figures come.
-const MINUTES = 10;
+// The chart of the overview: events a second, and how far the last one is behind, drawn again as the figures come.
+const SECONDS = 600;
 const place = document.querySelector("[data-chart]");
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const count = (value) => value == null ? "–" : value.toLocaleString("en", { maximumFractionDigits: 1 });
+const clock = (at, upto) => at == null ? "–" : new Date(at * 1000).toISOString().slice(11, upto);
+const whole = [0, 1, 2, 3, 4, 5, 6, 7].flatMap((zeros) => [1, 2, 5].map((each) => each * 10 ** zeros));
+const fromZero = (_, __, most) => [0, Math.max(most ?? 0, 1) * 1.1];
 
 function options(width) {
-  const axis = { stroke: css("--soft"), grid: { stroke: css("--line"), width: 1 }, ticks: { stroke: css("--line"), width: 1 } };
+  const line = { stroke: css("--line"), width: 1 };
+  const axis = { stroke: css("--soft"), grid: line, ticks: line, size: 56, values: (_, all) => all.map(count) };
+  const series = { width: 1.5, value: (_, value) => count(value), points: { show: false } };
   return {
-    width, height: 200, cursor: { points: { size: 6 } }, legend: { live: true },
-    scales: { x: { time: true, range: () => [Date.now() / 1000 - MINUTES * 60, Date.now() / 1000] },
-      y: { range: (_, __, most) => [0, Math.max(most ?? 0, 1) * 1.1] }, behind: { range: (_, __, most) => [0, Math.max(most ?? 0, 1) * 1.1] } },
-    axes: [axis, { ...axis, size: 56, values: (_, all) => all.map(count) },
-      { ...axis, scale: "behind", side: 1, size: 56, grid: { show: false }, values: (_, all) => all.map(count) }],
-    series: [{},
-      { label: "Events a second", stroke: css("--accent"), fill: css("--accent-soft"), width: 1.5, value: (_, v) => count(v), points: { show: false } },
-      { label: "Positions behind, at most", scale: "behind", stroke: css("--warn"), width: 1.5, dash: [4, 3], value: (_, v) => count(v), points: { show: false } }],
+    width, height: 200,
+    scales: {
+      x: { range: () => [Date.now() / 1000 - SECONDS, Date.now() / 1000] },
+      y: { range: fromZero }, behind: { range: fromZero },
+    },
+    axes: [
+      { ...axis, size: 32, values: (_, all) => all.map((at) => clock(at, 16)) },
+      axis,
+      { ...axis, scale: "behind", side: 1, incrs: whole, grid: { show: false } },
+    ],
+    series: [
+      { label: "UTC", value: (_, at) => clock(at, 19) },
+      { ...series, label: "Events a second", stroke: css("--accent"), fill: css("--accent-soft") },
+      { ...series, label: "Positions behind, at most", scale: "behind", stroke: css("--warn"), dash: [4, 3] },
+    ],
   };
 }
 
 function columns({ at, rate, behind }) {
-  const most = at.map((_, index) => Math.max(0, ...Object.values(behind).map((each) => each[index] ?? 0)));
-  return [at, rate, most];
+  const all = Object.values(behind);
+  return [at, rate, at.map((_, index) => Math.max(0, ...all.map((each) => each[index] ?? 0)))];
+}
+
+let chart, theme;
+
+async function draw() {
+  if (document.hidden && chart) return;
+  const answer = await fetch(place.dataset.chart, { headers: { Accept: "application/json" } });
+  if (!answer.ok) return;
+  const found = columns(await answer.json());
+  if (theme === css("--accent")) return chart.setData(found);
+  theme = css("--accent");  // a canvas does not know of variables: it is made anew in the colours of the other theme
+  chart?.destroy();
+  place.replaceChildren();
+  chart = new uPlot(options(place.clientWidth), found, place);
 }
 
 async function keepUp() {
-  let chart, theme;
-  const draw = async () => {
-    if (document.hidden && chart) return;
-    const answer = await fetch(place.dataset.chart, { headers: { Accept: "application/json" } });
-    if (!answer.ok) return;
-    const found = columns(await answer.json());
-    if (theme !== css("--accent")) {  // a canvas does not know of variables
-      theme = css("--accent");
-      chart?.destroy();
-      place.replaceChildren();
-      chart = new uPlot(options(place.clientWidth), found, place);
-    } else chart.setData(found);
-  };
   new ResizeObserver(() => chart?.setSize({ width: place.clientWidth, height: 200 })).observe(place);
   for (;;) {
     try { await draw(); } catch { /* the server is away; it is asked again */ }
