@@ -293,15 +293,15 @@ class Operations:
         self, action: str, about: str | Sequence[Parked], actor: str, *, id: str | None = None, **said: Any
     ) -> AbstractAsyncContextManager[Acting]:
         """Record what is done about something, or about parked events, inside."""
-        whole: dict[str, tuple[int, ...]] = {}
+        whole: dict[str, dict[int, None]] = {}
         if isinstance(about, str):
-            whole[about] = ()
+            whole[about] = {}
         else:
             for each in about:
-                name = named(each.subscription)
-                whole[name] = (*whole.get(name, ()), each.position)
+                whole.setdefault(named(each.subscription), {})[each.position] = None
         acts = [
-            OperatorActed(action, name, actor or None, positions=positions, **said) for name, positions in whole.items()
+            OperatorActed(action, name, actor or None, positions=tuple(positions), **said)
+            for name, positions in whole.items()
         ]
         return self._audit.acting(*acts, id=id)
 

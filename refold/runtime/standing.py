@@ -46,6 +46,8 @@ class Standing(Struct, frozen=True):
     """What this process is about, while it builds it in the background: building, catching up or comparing."""
     trouble: str = ""
     comparison: Comparison | None = None
+    is_held: bool = False
+    """Whether it is built, and is switched to when somebody says so."""
 
 
 class Standings:
@@ -95,6 +97,7 @@ class Standings:
             stage=rebuilds.stage(version) if building else "",
             trouble=(rebuilds.trouble(version) if building else "") or _trouble(checkpoints, behind),
             comparison=version.comparison,
+            is_held=building and version.hold and version.comparison is not None,
         )
 
     async def _of_process(self, name: str, head: int) -> Standing:

@@ -170,6 +170,10 @@ async def test_a_rebuild_and_what_follows_it(log: Log) -> None:
         await app.settle()
         [before] = await app.operations.versions("Clicks")
         version = await app.operations.rebuild("Clicks", hold=True, actor="ann")
+        assert {each.version: each.is_held for each in await app.operations.standing()} == {
+            before.version: False,
+            version.version: True,
+        }
         assert (await app.operations.switch("Clicks", version.version, actor="ann")).version == version.version
         assert (await app.operations.switch("Clicks", version.version, actor="ann")).version == version.version
         back = await app.operations.rollback("Clicks", leaving=version.version, actor="bob")
