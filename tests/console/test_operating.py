@@ -14,6 +14,7 @@ from refold.console import Console
 from refold.http import Access, Api, Keys
 from refold.http.access import Role
 from refold.http.tokens import create
+from refold.runtime import subscription
 from tests.cli import billing
 from tests.console.browsing import Browser, enter
 from tests.http.serving import served
@@ -39,13 +40,19 @@ class Sales(Row):
     count: int = 0
 
 
+class Pace:
+    """How long each event takes: as much as one needs to see a projection being built."""
+
+    seconds = 0.0
+
+
 class SlowSales(Projection):
-    """Takes a millisecond for each event, so that one can see it being built."""
+    """Takes its time."""
 
     rows = (Sales,)
 
     async def apply(self, event: Sold, rows: Rows) -> None:
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(Pace.seconds)
         row = await rows.get(Sales, event.sku) or Sales(event.sku)
         rows.put(row.replace(count=row.count + 1))
 
@@ -71,7 +78,11 @@ async def acts(app: App) -> list[tuple[str, str, str | None, str]]:
     return [(each.acted.action, each.acted.about, each.acted.actor, each.acted.reason) for each in found]
 
 
-async def test_a_projection_is_rebuilt_under_load_switched_to_and_rolled_back(browser: Browser, tmp_path: Path) -> None:
+async def test_a_projection_is_rebuilt_under_load_switched_to_and_rolled_back(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("BATCH", "LEAST_BATCH"):  # so that it is written down in several steps how far it is
+        monkeypatch.setattr(subscription, name, 200)
     app = App(f"sqlite:///{tmp_path}/log.db", events=Sold, projections=[SlowSales])
     sold, wrong = 0, list[str]()
 
@@ -92,6 +103,8 @@ async def test_a_projection_is_rebuilt_under_load_switched_to_and_rolled_back(br
         try:
             await page.get_by_role("link", name="SlowSales").click()
             [before] = await app.operations.versions("SlowSales")
+            await app.wait(await app.head())
+            monkeypatch.setattr(Pace, "seconds", 0.004)
             await page.get_by_label("Hold it").check()
             await page.get_by_role("button", name="Rebuild").click()
             assert await notice(page) == "SlowSales is being rebuilt; what is read stays"
@@ -100,6 +113,7 @@ async def test_a_projection_is_rebuilt_under_load_switched_to_and_rolled_back(br
             while not any(0 < each < 1 for each in seen):
                 seen.append(await bar.evaluate("bar => bar.value / bar.max"))
                 await page.wait_for_timeout(50)
+            monkeypatch.setattr(Pace, "seconds", 0.0)
             started = sold
             table = page.get_by_role("region", name="Versions")
             await table.get_by_text("held", exact=True).wait_for()
