@@ -4,6 +4,7 @@ It opens the shop of `make demo` on a copy of its log, lets life go on for a whi
 """
 
 import asyncio
+import os
 import shutil
 import sys
 from base64 import b64decode
@@ -18,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from examples.shop.opened import keep_open
 
-FOLDER = Path(__file__).parent / "console"
+FOLDER = Path(__file__).resolve().parent / "console"
 PROGRAM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 SIZES = {"desktop": {"width": 1280, "height": 860}, "phone": {"width": 390, "height": 844}}
@@ -54,7 +55,7 @@ async def pages(chromium: Any) -> AsyncIterator[tuple[str, str]]:
     page = await chromium.new_page()
     await page.goto(f"http://127.0.0.1:{PORT}/console/")
     links = await page.eval_on_selector_all("nav a", "all => all.map(each => [each.textContent.trim(), each.href])")
-    for title, url in links:
+    for title, url in [*links[1:], links[0]]:  # the overview when it has something to show
         name = title.lower().replace(" ", "-")
         yield name, url
         await page.goto(url)
@@ -87,8 +88,9 @@ def main() -> None:
     """Work on a copy, so that the demo's log stays as it is."""
     source = Path(sys.argv[1] if len(sys.argv) > 1 else "demo.db")
     with TemporaryDirectory() as folder:
-        copy = shutil.copy(source, folder)
-        asyncio.run(take(f"sqlite:///{copy}"))
+        shutil.copy(source, Path(folder) / "demo.db")
+        os.chdir(folder)
+        asyncio.run(take("sqlite:///demo.db"))
 
 
 if __name__ == "__main__":

@@ -59,11 +59,14 @@ async def keep_open(store: str, *, port: int, seed: int, seconds: float | None =
         )
         console.print(f"From another terminal: refold parked list {ADDRESS} --store {store}", soft_wrap=True)
         console.print("Ctrl-C closes it." if seconds is None else f"It closes in {seconds:g} s.")
-        await asyncio.wait([serving, living, stopping], return_when=asyncio.FIRST_COMPLETED)
-        server.should_exit = True
-        for task in (living, stopping):
-            task.cancel()
-        for found in await asyncio.gather(serving, living, stopping, return_exceptions=True):
+        try:
+            await asyncio.wait([serving, living, stopping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            server.should_exit = True
+            living.cancel()
+            stopping.cancel()
+            ended = await asyncio.gather(serving, living, stopping, return_exceptions=True)
+        for found in ended:
             if isinstance(found, Exception):
                 raise found
     console.print(f"The shop is closed, {life.orders:,} orders later; all of it is in {store}.")
