@@ -13,22 +13,25 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import uvicorn
 from playwright.async_api import async_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from examples.shop.main import make_demo
 from examples.shop.opened import keep_open
+from refold.console import Console
+from refold.http import Access, Api, Keys
 
 FOLDER = Path(__file__).resolve().parent / "console"
 PROGRAM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 SIZES = {"desktop": {"width": 1280, "height": 860}, "phone": {"width": 390, "height": 844}}
-QUALITY = 45
+QUALITY = 32
 SECONDS = 45
 PORT = 8765
 BESIDE = {
     "form": "commands/PlaceOrder?f.order_id=o-1&f.customer_id=ann&f.items.0.sku=tea&f.items.0.quantity=2",
-    "login": "login",
 }
 """Pages that no link of the navigation leads to, under the console's address."""
 
@@ -36,6 +39,9 @@ BESIDE = {
 async def take(store: str) -> None:
     """Open the shop, wait until there is something to see, and take the pictures."""
     opened = asyncio.create_task(keep_open(store, port=PORT, seed=1, seconds=3600))
+    closed = Console(Api(make_demo("memory:"), Access(Keys("keys.json"))))  # one that has to be entered
+    door = uvicorn.Server(uvicorn.Config(closed, port=PORT + 1, lifespan="off", log_level="critical"))
+    entering = asyncio.create_task(door.serve())
     await asyncio.sleep(SECONDS)
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=PROGRAM, args=FLAGS)
@@ -46,8 +52,9 @@ async def take(store: str) -> None:
                     keep(f"{name}-{theme}-{size}", await shoot(context, path))
                     await context.close()
         await chromium.close()
+    door.should_exit = True
     opened.cancel()
-    await asyncio.gather(opened, return_exceptions=True)
+    await asyncio.gather(opened, entering, return_exceptions=True)
 
 
 async def pages(chromium: Any) -> AsyncIterator[tuple[str, str]]:
@@ -60,11 +67,19 @@ async def pages(chromium: Any) -> AsyncIterator[tuple[str, str]]:
         yield name, url
         await page.goto(url)
         below = await page.eval_on_selector_all("main a", "all => all.map(each => each.href)")
-        inner = next((each for each in below if each.startswith(f"{url.rstrip('/')}/") and each != url), None)
-        if inner is not None and name not in ("overview", "commands", "contract"):
+        inside = [each for each in below if each.startswith(f"{url.rstrip('/')}/") and not each.endswith("/skipped")]
+        inner = next(iter(inside), None)
+        if inner is not None and name not in ("overview", "stories", "commands", "contract"):
             yield f"{name}-one", inner
-    for name, path in BESIDE.items():
+    found = await page.request.get(f"http://127.0.0.1:{PORT}/log/events?types=OrderDelivered&backwards=true&limit=1")
+    [delivered] = (await found.json())["events"]
+    order_id = delivered["data"]["order_id"]
+    found = await page.request.get(f"http://127.0.0.1:{PORT}/log/events?types=OrderPlaced&tags=order:{order_id}")
+    [placed] = (await found.json())["events"]
+    story = {"story": f"stories/Order/{order_id}", "causes": f"causes/{placed['position']}"}
+    for name, path in (story | BESIDE | {"search": f"search?text={order_id}"}).items():
         yield name, f"http://127.0.0.1:{PORT}/console/{path}"
+    yield "login", f"http://127.0.0.1:{PORT + 1}/console/login"
     await page.close()
 
 

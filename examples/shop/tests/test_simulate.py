@@ -30,7 +30,7 @@ async def store(tmp_path: Path) -> str:
 
 
 WANTED = frozenset(
-    [
+    {
         "StockReceived",
         "InventoryReserved",
         "InventoryReleased",
@@ -40,7 +40,7 @@ WANTED = frozenset(
         "OrderDelivered",
         "OrderCanceled",
         "ReviewSubmitted",
-    ]
+    }
 )
 
 
