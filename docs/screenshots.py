@@ -22,12 +22,13 @@ from examples.shop.main import make_demo
 from examples.shop.opened import keep_open
 from refold.console import Console
 from refold.http import Access, Api, Keys
+from refold.http.tokens import create
 
 FOLDER = Path(__file__).resolve().parent / "console"
 PROGRAM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-SIZES = {"desktop": {"width": 1280, "height": 860}, "phone": {"width": 390, "height": 844}}
-QUALITY = 32
+SIZES = {"desktop": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
+QUALITY = 24
 SECONDS = 45
 PORT = 8765
 BESIDE = {
@@ -66,7 +67,9 @@ async def pages(chromium: Any) -> AsyncIterator[tuple[str, str]]:
         name = title.lower().replace(" ", "-")
         yield name, url
         await page.goto(url)
-        below = await page.eval_on_selector_all("main a", "all => all.map(each => each.href)")
+        below = await page.eval_on_selector_all(
+            "main a", "all => all.map(each => String(each.href.baseVal ?? each.href))"
+        )
         inside = [each for each in below if each.startswith(f"{url.rstrip('/')}/") and not each.endswith("/skipped")]
         inner = next(iter(inside), None)
         if inner is not None and name not in ("overview", "stories", "commands", "contract"):
@@ -105,6 +108,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         shutil.copy(source, Path(folder) / "demo.db")
         os.chdir(folder)
+        create(Path("keys.json"), "ann", "admin")
         asyncio.run(take("sqlite:///demo.db"))
 
 
