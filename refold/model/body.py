@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import TypeVar
 
 import msgspec
@@ -13,6 +14,8 @@ from refold.model.message import Command
 C = TypeVar("C", bound=Command)
 UNFIT = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises at JSON that does not fit, or is none."""
+MOST = 20
+"""How many fields that a command does not have are told: what is sent must not come back many times as large."""
 WHERE = re.compile(r"^(?P<what>.*) - at `(?P<path>\$.*)`$", re.DOTALL)
 
 
@@ -33,7 +36,7 @@ def command_of(body: bytes, kind: type[C]) -> C:
         given = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except UNFIT as error:
         raise invalid(kind.__name__, misfit(error)) from None
-    found = list(_unknown(given, kind))
+    found = list(islice(_unknown(given, kind), MOST))
     if not found:
         try:
             return msgspec.json.decode(body, type=kind)
