@@ -73,6 +73,11 @@ def open_app(store: Path | str | Store, **options: Any) -> App:
     return App(where, events=Placed | Added, decisions=[add], **options)
 
 
+def open_indexed(store: str) -> App:
+    """Make an app whose log is indexed."""
+    return open_app(store, index=True)
+
+
 def order_id(number: int) -> str:
     return f"o-{number:08d}"
 
