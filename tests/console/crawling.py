@@ -11,11 +11,14 @@ from starlette.routing import compile_path
 
 from refold.console.console import PAGES, PREFIX
 from tests.console.hostile import PAYLOADS
+from tests.http.serving import sent
 
 EACH = 6
 """How many addresses of one page are visited."""
 BY_ACTION = (f"{PREFIX}/commands/Note/outcomes/{quote(PAYLOADS[0], safe='')}",)
 """Where only an action leads."""
+STREAMS = ("/log/live",)
+"""Pages that never end; the first that they send is taken for them."""
 OTHERS = ("action", "hx-post")
 """Attributes that lead to what does something."""
 
@@ -93,6 +96,16 @@ def addresses(element: Element) -> list[str]:
     ]
 
 
+async def beginning(client: httpx.AsyncClient, url: str) -> httpx.Response:
+    """Return the first piece that a stream sends of what is there already, as a page."""
+    async with client.stream("GET", url, headers={"Last-Event-ID": "0"}) as stream:
+        if stream.status_code != 200:
+            await stream.aread()
+            return stream
+        text = (await anext(sent(stream)))["data"]
+        return httpx.Response(200, text=text, request=stream.request)
+
+
 async def crawl(client: httpx.AsyncClient, text: str = "", *, each: int = EACH) -> AsyncGenerator[Visited]:
     """Visit what is linked, some addresses of each page; with a text, send it by every form that only asks."""
     waiting = deque([f"{PREFIX}/", *BY_ACTION])
@@ -103,9 +116,9 @@ async def crawl(client: httpx.AsyncClient, text: str = "", *, each: int = EACH) 
         url = waiting.popleft()
         page = page_of(url)
         assert page is not None
-        answer = await client.get(url, follow_redirects=True)
+        answer = await (beginning(client, url) if page in STREAMS else client.get(url, follow_redirects=True))
         url = answer.url.raw_path.decode()
-        elements = elements_of(answer.text) if answer.headers["content-type"].startswith("text/html") else []
+        elements = elements_of(answer.text) if answer.headers["content-type"].startswith("text/") else []
         yield Visited(url, page, answer, elements)
         found = [urljoin(url, to) for each in elements for to in addresses(each)]
         if text and page not in asked:

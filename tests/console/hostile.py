@@ -5,7 +5,7 @@ from datetime import timedelta
 from itertools import product
 from typing import Annotated, Any, Self
 
-from refold import App, Command, Event, Later, NewEvent, Rejected, Searched, State, Tag, later
+from refold import App, Command, Event, Later, NewEvent, Rejected, Searched, Singleton, State, Tag, later
 
 WAYS_OUT = ("", '">', "'>", "`>", "-->", "]]>", "</script>", "</title>", "</textarea>", "</style>", "</svg>", "</pre>")
 """Of where a text may stand, so that what follows is markup."""
@@ -101,6 +101,13 @@ class Doubt(State):
         return self.replace(text=event.text)
 
 
+class Latest(Singleton):
+    text: str = ""
+
+    def evolve(self, event: Noted) -> Self:
+        return self.replace(text=event.text)
+
+
 def note(command: Note, item: Item) -> Noted:
     if command.text.startswith("no"):
         raise Refused(f"<img src=x onerror=window.__xss=1>{command.text}")
@@ -129,7 +136,7 @@ def hostile(store: Any) -> App:
         events=Noted | Reminded,
         decisions=[note, remind],
         processes=[remembers],
-        projections=[Item, Doubt],
+        projections=[Item, Doubt, Latest],
         index=True,
     )
 
@@ -147,3 +154,4 @@ async def fill(app: App) -> None:
         ]
     )
     await app.settle(parked=True)
+    await app.operations.rebuild("Item", hold=True)  # so that there are two versions to compare, and one to drop

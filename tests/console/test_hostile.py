@@ -7,7 +7,7 @@ import httpx
 
 from refold.console.console import PAGES, PREFIX
 from tests.console.browsing import Browser
-from tests.console.crawling import Element, crawl, elements_of
+from tests.console.crawling import STREAMS, Element, crawl, elements_of
 from tests.console.hostile import PAYLOADS
 
 EVIL = re.compile(r"__xss|evil|7 \* 191|1337")
@@ -51,7 +51,9 @@ async def test_every_page_is_reached_and_shows_what_was_sent_as_text(hostile_sit
 
 async def test_addresses_and_words_that_are_hostile_are_answered_harmlessly(hostile_site: httpx.AsyncClient) -> None:
     for page in PAGES:
-        for payload in PAYLOADS[::5]:
+        if page.path in STREAMS:
+            continue
+        for payload in PAYLOADS[::12]:
             path = re.sub(r"{[^}]*}", quote(payload, safe=""), page.path)
             words = {
                 "q": payload,
@@ -77,7 +79,9 @@ async def test_addresses_and_words_that_are_hostile_are_answered_harmlessly(host
 async def test_nothing_runs_in_a_browser(hostile_site: httpx.AsyncClient, browser: Browser) -> None:
     page = await browser.open(hostile_site.base_url)
     browser.expect("404 (Not Found)", "400 (Bad Request)", "403 (Forbidden)")
-    urls = [visited.url async for visited in crawl(hostile_site, PAYLOADS[1], each=2)]
+    browser.expect("/console/contract/diagram.svg")  # an image, which opened by itself is shown without its style
+    visits = crawl(hostile_site, PAYLOADS[1], each=2)
+    urls = [visited.url async for visited in visits if visited.page not in STREAMS]
     for url in urls:
         await page.goto(url)
         await page.wait_for_timeout(50)

@@ -8,7 +8,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page
 
 from tests.console.browsing import DESKTOP, PHONE, Browser
-from tests.console.crawling import crawl
+from tests.console.crawling import STREAMS, crawl
 
 SERIOUS = ("serious", "critical")
 CONTRAST: dict[str, Any] = {"runOnly": ["color-contrast"]}
@@ -35,7 +35,7 @@ async def addresses(client: httpx.AsyncClient) -> list[str]:
     """Return one address of each page."""
     found: dict[str, str] = {}
     async for visited in crawl(client, each=2):
-        if visited.answer.status_code == 200 and visited.elements:
+        if visited.answer.status_code == 200 and visited.elements and visited.page not in STREAMS:
             found.setdefault(visited.page, visited.url)
     return list(found.values())
 
@@ -83,7 +83,7 @@ async def test_every_action_is_reached_by_keyboard(hostile_site: httpx.AsyncClie
         await page.evaluate("document.activeElement.blur()")
         there = await page.evaluate(REACHED)
         stops: set[int] = set()
-        for _ in range(min(there, 60)):
+        for _ in range(min(there, 60) + 20):  # the parts of a date are stops of their own
             await page.keyboard.press("Tab")
             stop = await page.evaluate(STOP)
             if stop is None:

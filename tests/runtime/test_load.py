@@ -281,7 +281,7 @@ async def test_what_cannot_be_a_snapshot_is_folded_each_time(log: Log, caplog: p
         await app.record(FeeSet(3))
         with caplog.at_level(logging.WARNING):
             assert (await app.load(Mood())).seen == {3, (1, 3)}
-        assert "no snapshot of Mood" in caplog.text
+        assert "no snapshot of a Mood" in caplog.text
     async with bank(log, snapshot_every=1) as app:
         assert (await app.load(Mood())).seen == {3, (1, 3)}
 
