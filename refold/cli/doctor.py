@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from refold.contract.lock import NAME, read, written
 from refold.errors import NotKept, RefoldError
 from refold.runtime.diagnose import SEVERITIES, Diagnosis, diagnose
 
+OPEN_SECONDS = 5.0
+"""How long a log may take to be opened; an app waits longer, in case its server comes back."""
 AHEAD_SECONDS = 5.0
 """How far the log's last time may be ahead of this machine's."""
 COLOURS = {"critical": "red", "warning": "yellow", "info": "cyan"}
@@ -133,17 +136,22 @@ def _is_there(app: App) -> bool:
 
 async def _running(name: str, app: App) -> list[Found]:
     """Look into the log, and at how everything stands."""
+    parts = urlsplit(app.address)
+    command = f"pg_isready --host={parts.hostname} --port={parts.port or 5432}" if parts.hostname else "ls -la"
+    title = "The log cannot be opened"
     try:
-        async with app.passive() as running:
+        async with AsyncExitStack() as exits:
+            async with asyncio.timeout(OPEN_SECONDS):
+                running = await exits.enter_async_context(app.passive())
             head = await running.head()
             found: list[Found] = [("log", f"{head:,} positions, and this Refold reads it")]
             async for recorded in running.operations.events(after=max(head - 1, 0)):
                 found += _clock(recorded.recorded_at)
             return [*found, *(_never_run(each, name) for each in await diagnose(running.operations, name))]
+    except TimeoutError:
+        return [Diagnosis("UNREACHABLE", "critical", title, f"nobody answered in {OPEN_SECONDS:g} s", command)]
     except RefoldError as error:
-        parts = urlsplit(app.address)
-        command = f"pg_isready --host={parts.hostname} --port={parts.port or 5432}" if parts.hostname else "ls -la"
-        return [Diagnosis(error.code, "critical", "The log cannot be opened", str(error), command)]
+        return [Diagnosis(error.code, "critical", title, str(error), command)]
 
 
 def _never_run(diagnosis: Diagnosis, name: str) -> Diagnosis:

@@ -69,7 +69,7 @@ ENDPOINTS = (
     Endpoint("GET", "/operations/standing", "reader", operations.standing),
     Endpoint("GET", "/operations/projections/{name}", "reader", operations.versions),
     Endpoint("GET", "/operations/parked", "operator", operations.parked),
-    Endpoint("GET", "/operations/parked/{position}", "operator", operations.inspect),
+    Endpoint("GET", "/operations/parked/at/{position}", "operator", operations.inspect),
     Endpoint("GET", "/operations/skipped", "operator", operations.skipped),
     Endpoint("GET", "/operations/waiting", "operator", operations.waiting),
     Endpoint("GET", "/operations/audit", "reader", operations.audit),

@@ -154,7 +154,7 @@ TOLD = (
     Told("get", "/operations/standing", "standing", "How all projections and processes stand.", list[Standing]),
     Told("get", OF, "versions", "Which versions of a projection there are.", list[Version]),
     Told("get", "/operations/parked", "parked", "What fails and waits.", Failures, asks=("of", "group", "limit")),
-    Told("get", "/operations/parked/{position}", "inspect", "It, whole.", list[Inspected], asks=("of",)),
+    Told("get", "/operations/parked/at/{position}", "inspect", "It, whole.", list[Inspected], asks=("of",)),
     Told(
         "get", "/operations/skipped", "skipped", "What was left out, by whom and why.", list[Skipped], asks=("limit",)
     ),

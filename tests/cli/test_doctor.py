@@ -71,7 +71,8 @@ def test_a_file_that_is_no_log_is_told(looked: Any, tmp_path: Path) -> None:
     assert {"NOT_A_STORE", "STORE_DAMAGED", "STORE"} & found.keys()
 
 
-def test_no_secret_is_shown(refold: Refold) -> None:
+def test_no_secret_is_shown(refold: Refold, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("refold.cli.doctor.OPEN_SECONDS", 1.0)
     for form in ((), ("--json",)):
         done = refold("doctor", "shop:make_app", "--store", URL, *form)
         assert done.exit_code == 1

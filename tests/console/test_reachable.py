@@ -80,14 +80,14 @@ async def test_every_action_is_reached_by_keyboard(hostile_site: httpx.AsyncClie
     page = await browser.open(hostile_site.base_url)
     for url in await addresses(hostile_site):
         await opened(page, url)
-        await page.evaluate("document.activeElement.blur()")
         there = await page.evaluate(REACHED)
         stops: set[int] = set()
+        await page.evaluate("document.querySelector('.skip').focus()")  # a page may begin at a field further down
         for _ in range(min(there, 60) + 20):  # the parts of a date are stops of their own
-            await page.keyboard.press("Tab")
             stop = await page.evaluate(STOP)
             if stop is None:
                 break
+            await page.keyboard.press("Tab")
             assert stop["seen"], (url, stop["html"])
             stops.add(stop["number"])
         # A group of radio buttons is one stop, and what a page does not let in is none.

@@ -41,7 +41,7 @@ ALLOWED = {
     "writer": {"POST /commands/{name}"},
     "operator": {
         "GET /operations/parked",
-        "GET /operations/parked/{position}",
+        "GET /operations/parked/at/{position}",
         "GET /operations/skipped",
         "GET /operations/waiting",
         "POST /operations/parked/retry",

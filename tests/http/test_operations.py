@@ -64,10 +64,10 @@ async def test_what_is_parked_is_seen_by_cause_and_whole(ann: Client) -> None:
     assert found["count"] == 3
     assert len((await ann.get("parked?limit=1")).json()["parked"]) == 1
     assert (await ann.get("parked?of=Others")).json()["groups"] == []
-    [one] = (await ann.get("parked/3")).json()
+    [one] = (await ann.get("parked/at/3")).json()
     assert one["event"]["data"] == {"page": "b", "times": 1}
     assert "ValueError: b is broken" in one["parked"]["traceback"]
-    assert (await ann.get("parked/99")).json() == (await ann.get("parked/x")).json() == []
+    assert (await ann.get("parked/at/99")).json() == (await ann.get("parked/at/x")).json() == []
 
 
 async def test_it_is_retried_and_skipped_and_asking_twice_does_no_harm(ann: Client) -> None:
