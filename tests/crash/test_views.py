@@ -21,7 +21,7 @@ from zlib import crc32
 
 import pytest
 
-from refold import App, Event, Recorded, State
+from refold import App, Event, OperationFailed, OperatorActed, Recorded, State
 from refold.runtime.books import Version
 from refold.store.open import open_store
 from refold.testing.postgres import PostgresServer
@@ -140,6 +140,8 @@ def check_answers(history: list[Recorded[Event]]) -> None:
                 )
             case Answered() as event:
                 answers.setdefault(event.topic, []).append(event)
+            case OperatorActed() | OperationFailed():
+                pass
             case _:
                 raise AssertionError(each)
     assert answers == {topic: some for topic, some in expected.items() if some}

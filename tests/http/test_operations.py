@@ -188,7 +188,7 @@ async def test_who_sees_a_part_sees_nothing_here_and_a_reader_no_words_of_failur
             while not any(each.trouble for each in await app.operations.standing()):
                 await asyncio.sleep(0.01)
         for each in narrowed:
-            for path in ("standing", "projections/Clicks", "parked", "parked/1", "skipped", "waiting", "audit"):
+            for path in ("standing", "projections/Clicks", "parked", "parked/at/1", "skipped", "waiting", "audit"):
                 answer = await each.get(path)
                 problem(answer, 403, "FORBIDDEN")
                 assert "canary" not in answer.text
