@@ -15,7 +15,7 @@ from msgspec import Struct
 from refold.bus.api import Bus
 from refold.contract.describe import Contract
 from refold.contract.found import Program
-from refold.errors import InvalidQuery, StoreClosed, SubscriptionFailed, WaitTimeout, WiringError
+from refold.errors import InvalidQuery, StoreClosed, SubscriptionFailed, WiringError
 from refold.model.hints import described
 from refold.model.message import Command, Event
 from refold.model.query import Query
@@ -437,14 +437,12 @@ class App:
         now = self._now
         while True:
             head = await self.head()
-            for subscription in now.subscriptions():
-                while (before := subscription.position) < head:
-                    try:
-                        await subscription.reached(head, WAIT_SECONDS)
-                    except WaitTimeout:
-                        if subscription.position == before:
-                            raise
+            kept_up = now.subscriptions()
+            for subscription in kept_up:
+                await now.comes_to(subscription, head)
             await now.look()
+            if now.subscriptions() != kept_up:  # parts have become one, which has to catch up
+                continue
             await self.wait(head)
             for subscription in now.subscriptions():
                 await subscription.rung()

@@ -18,7 +18,7 @@ from refold.view.api import Expect, Put, Views, Write
 from refold.view.find import conditions_of, find_of
 from refold.view.table import Form, Table, table_of
 
-Status: TypeAlias = Literal["building", "active", "kept", "rejected"]
+Status: TypeAlias = Literal["building", "active", "kept", "rejected", "dropped"]
 Action: TypeAlias = Literal["beat", "retry", "skip"]
 UNREADABLE = (UnknownEvent, UndecodableEvent)
 TIMER = "@timer:"
@@ -304,7 +304,12 @@ class Books:
 
     async def versions(self, projection: str | None = None) -> list[Version]:
         """Return the versions that there are, of one projection or all."""
-        return await self.find(VERSIONS, {"projection": projection} if projection else None)
+        where = {"projection": projection} if projection else {}
+        return await self.find(VERSIONS, {**where, "status__ne": "dropped"})
+
+    async def dropped(self, projection: str) -> list[Version]:
+        """Return the versions of a projection that were dropped, with the tables that are perhaps still there."""
+        return await self.find(VERSIONS, {"projection": projection, "status": "dropped"})
 
 
 def parked_at(stored: StoredEvent, subscription: str, keys: Sequence[str]) -> Parked:

@@ -32,6 +32,8 @@ LOOK_SECONDS = 0.5
 """How often is looked at what others ask, and at which versions there are."""
 BUILDING_SECONDS = 0.05
 """How often while a version is being built."""
+COME_SECONDS = 30.0
+"""How long a subscription may stand still while somebody waits for it to be at rest."""
 MEND_SECONDS = 30.0
 """How long it may take until the owner of a subscription has done what was asked."""
 MEND_AT_ONCE = 100
@@ -153,6 +155,20 @@ class Running:
         """Return the subscriptions of this app, those of processes last."""
         kept = [each for upkeep in self.upkeeps.values() for each in upkeep.subscriptions.values()]
         return [*kept, *self.reactions.values()]
+
+    async def comes_to(self, subscription: Subscription, position: int) -> None:
+        """Wait until a subscription of this app has come to a position, or to its end; raise if it comes no further."""
+        goal = position if subscription.until is None else min(position, subscription.until)
+        while (before := subscription.position) < goal:
+            try:
+                await subscription.reached(goal, COME_SECONDS)
+            except WaitTimeout:
+                if subscription not in self.subscriptions():
+                    return
+                if subscription.position == before:
+                    raise
+        if goal == subscription.until:
+            await subscription.ended()
 
     async def reached(self, name: str, position: int, seconds: float | None) -> None:
         """Wait until a projection or process, which may run elsewhere, has come to a position."""

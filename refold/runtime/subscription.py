@@ -147,7 +147,8 @@ class Subscription:
         self.books = books
         self._worker = worker
         self._store = store
-        self._until = until
+        self.until = until
+        """The position at which it ends, if it does."""
         self._timers = timers
         self._listens = False
         """Whether it knows what is due, and is not just doing it."""
@@ -328,9 +329,9 @@ class Subscription:
         return True
 
     def _pages(self, after: int) -> AsyncIterator[Page]:
-        if self._until is None:
+        if self.until is None:
             return self._store.follow(self._worker.query, after=after)
-        return self._store.read(self._worker.query, after=after, upto=max(self._until, after))
+        return self._store.read(self._worker.query, after=after, upto=max(self.until, after))
 
     async def _something(
         self, coming: "asyncio.Future[Page | None] | None", saving: "asyncio.Task[None] | None", *, late: int

@@ -3,6 +3,9 @@
 A version is built beside the one that is read, however long that takes. When it has caught up, which one is read
 changes in one step; the one before is kept, so that a step leads back. Whoever runs an older program meanwhile keeps
 its own version up and reads what fits it, so that no reader ever meets rows of two definitions.
+
+The name of a version is never used twice: who drops one may be killed before its tables are gone, or be so late that
+another is begun meanwhile, and neither may meet the rows of the other.
 """
 
 import asyncio
@@ -56,9 +59,11 @@ class Versions:
 
     async def prepare(self, head: int) -> Version:
         """Return the version of this program, with its tables; begin it if there is none."""
+        for dropped in await self.books.dropped(self.definition.name):
+            await self._clear(dropped)  # whoever dropped it was killed
         while (own := await self.own()) is None:
             status = "building" if await self.active() else "active"
-            version = self.definition.fingerprint
+            version = await self._new_name()
             begun = self._begun(version, status=status, parts=self.definition.how.parts, target=head)
             await self._begin(begun)
         await self.books.views.create(self.definition.tables(own.version))
@@ -69,12 +74,16 @@ class Versions:
         rows = await self.all()
         if any(row.status == "building" and row.fingerprint == self.definition.fingerprint for row in rows):
             raise InvalidQuery(f"{self.definition.name} is being rebuilt already; wait for it, or drop what was begun")
-        taken = {row.version for row in rows}
-        names = (f"{self.definition.fingerprint}{f'-{n}' if n else ''}" for n in range(len(taken) + 1))
-        version = next(name for name in names if name not in taken)
+        version = await self._new_name()
         begun = replace(self._begun(version, status="building", parts=parts, target=head), hold=hold)
         await self._begin(begun)
         return begun
+
+    async def _new_name(self) -> str:
+        """Return a name that no version has, nor has had."""
+        taken = {row.version for row in (*await self.all(), *await self.books.dropped(self.definition.name))}
+        names = (f"{self.definition.fingerprint}{f'-{n}' if n else ''}" for n in range(len(taken) + 1))
+        return next(name for name in names if name not in taken)
 
     def _begun(self, version: str, *, status: str, parts: int, target: int) -> Version:
         definition = self.definition
@@ -181,13 +190,20 @@ class Versions:
         """Remove a version with its rows, its checkpoints and what was parked of it."""
         if version.status == "active":
             raise InvalidQuery(f"{version.projection} {version.version} is the version that is read; it stays")
-        writes: list[Write] = [Delete(VERSIONS, [VERSIONS.key_of(version)])]
+        dropped = replace(version, status="dropped")
+        writes: list[Write] = [Put(VERSIONS, [dropped])]
         for name in version.subscriptions():
             parked = await self.books.find(PARKED, {"subscription": name})
             writes += [Delete(CHECKPOINTS, [(name,)]), Delete(PARKED, list(map(PARKED.key_of, parked)))]
         if await self.books.write(*writes, expects=[_as_is(version)]):
-            await self.books.views.drop([shape.stored for shape in version.tables])
+            await self._clear(dropped)
         self._rows = []
+
+    async def _clear(self, dropped: Version) -> None:
+        """Remove the tables of a version that was dropped; what stays of it is its name."""
+        if dropped.tables:
+            await self.books.views.drop([shape.stored for shape in dropped.tables])
+            await self.books.write(Put(VERSIONS, [replace(dropped, tables=(), comparison=None)]))
 
     async def collapse(self, version: Version) -> bool:
         """Let one subscription go on where all the parts have ended; False if they have not, or somebody else did."""

@@ -306,3 +306,41 @@ async def test_a_rebuild_that_stands_still_says_where_and_why(log: Log, monkeypa
         assert stalled
         assert re.match(r"no progress for \d+ s: at position 1, Clicked: it is being handled", stalled[0])
         assert told[-1].stage == "switched"
+
+
+async def test_what_a_killed_drop_has_left_is_never_met_again(log: Log) -> None:
+    async def killed(names: object) -> None:
+        raise ConnectionAbortedError("killed between the version and its tables")
+
+    async with clicks(log) as old:
+        await old.record(Clicked("a", 3))
+        await old.settle()
+        async with clicks(log, Doubled).passive() as new:
+            begun = await new.operations.rebuild("Clicks", hold=True)
+            views = new._now.upkeeps["Clicks"].versions.books.views
+            there = views.drop
+            views.drop = killed  # type: ignore[method-assign, assignment]
+            with pytest.raises(ConnectionAbortedError):
+                await new.operations.drop("Clicks", begun.version)
+            views.drop = there  # type: ignore[method-assign]
+            assert len(await new.operations.versions("Clicks")) == 1
+            again = await new.operations.rebuild("Clicks", hold=True)
+            assert again.version != begun.version
+            await new.operations.switch("Clicks", again.version)
+            assert await new.view(Doubled).get("a") == Doubled("a", 6), "its rows are counted once"
+    async with clicks(log, Doubled) as after:
+        await after.settle()
+        assert not [each for each in await after._now.upkeeps["Clicks"].versions.books.dropped("Clicks") if each.tables]
+
+
+async def test_settling_waits_for_parts_to_become_one(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with clicks(log) as old:
+        await old.record(Clicked("a", 3), Clicked("b"))
+        await old.settle()
+        async with clicks(log, Doubled).passive() as new:
+            doubled = new._now.upkeeps["Clicks"].versions
+            await doubled.rebuild(await new.head(), parts=2, hold=False)  # and then its program is killed
+        await old.record(Clicked("a"))
+    async with clicks(log, Doubled) as after:
+        await after.settle()
+        assert await after.view(Doubled).find(order="page") == [Doubled("a", 8), Doubled("b", 2)]

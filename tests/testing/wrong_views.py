@@ -11,7 +11,7 @@ from refold.errors import NotKept
 from refold.model.record import NewEvent
 from refold.store.api import Appended, Conditions
 from refold.store.memory import MemoryStore
-from refold.view.api import Delete, Expect, Hit, Put, Write
+from refold.view.api import Delete, Expect, Hit, Order, Put, Write
 from refold.view.find import Condition, Find
 from refold.view.memory import MemoryViews
 from refold.view.search import matching, terms_of, words_of
@@ -411,8 +411,17 @@ class Searching(MemoryViews):
     """Views whose search is to be bent."""
 
     async def search(
-        self, table: Table, words: str, where: Sequence[Condition], limit: int, offset: int = 0
+        self,
+        table: Table,
+        words: str,
+        where: Sequence[Condition],
+        limit: int,
+        offset: int = 0,
+        *,
+        order: Order = "best",
     ) -> list[Hit]:
+        if order != "best":
+            return await super().search(table, words, where, limit, offset, order=order)
         rows = await self.find(table, Find(tuple(where)))
         return self.hits(table, rows, words)[offset : offset + limit]
 
@@ -458,9 +467,48 @@ class WeighsNothing(Searching):
 @breaks("the_best_come_first")
 class FindsTheSamePage(Searching):
     async def search(
-        self, table: Table, words: str, where: Sequence[Condition], limit: int, offset: int = 0
+        self,
+        table: Table,
+        words: str,
+        where: Sequence[Condition],
+        limit: int,
+        offset: int = 0,
+        *,
+        order: Order = "best",
     ) -> list[Hit]:
-        return await super().search(table, words, where, limit)
+        return await super().search(table, words, where, limit, order=order)
+
+
+@breaks("rows_are_found_by_key")
+class FindsTheBestFirst(Searching):
+    async def search(
+        self,
+        table: Table,
+        words: str,
+        where: Sequence[Condition],
+        limit: int,
+        offset: int = 0,
+        *,
+        order: Order = "best",
+    ) -> list[Hit]:
+        return await super().search(table, words, where, limit, offset)
+
+
+@breaks("rows_are_found_by_key")
+class TakesTheFirstRowsAndTurnsThem(Searching):
+    async def search(
+        self,
+        table: Table,
+        words: str,
+        where: Sequence[Condition],
+        limit: int,
+        offset: int = 0,
+        *,
+        order: Order = "best",
+    ) -> list[Hit]:
+        if order != "last":
+            return await super().search(table, words, where, limit, offset, order=order)
+        return (await super().search(table, words, where, limit, offset, order="first"))[::-1]
 
 
 @breaks("what_is_searched_follows_its_rows")
@@ -480,9 +528,16 @@ class SearchesThePast(Searching):
 @breaks("what_is_searched_follows_its_rows", "fields_of_any_name")
 class SearchesUnconditionally(Searching):
     async def search(
-        self, table: Table, words: str, where: Sequence[Condition], limit: int, offset: int = 0
+        self,
+        table: Table,
+        words: str,
+        where: Sequence[Condition],
+        limit: int,
+        offset: int = 0,
+        *,
+        order: Order = "best",
     ) -> list[Hit]:
-        return await super().search(table, words, (), limit, offset)
+        return await super().search(table, words, (), limit, offset, order=order)
 
 
 @breaks("what_cannot_be_searched")

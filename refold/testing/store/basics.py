@@ -80,7 +80,10 @@ class AppendRules(StoreRules):
         contents = [b"", b"\0", ALL_BYTES, b"\xff\xfe not text", "ünïcödé".encode(), ALL_BYTES * 4096]
         for content in contents:
             await store.append([event("Noted", "t", data=content)])
-        assert await data(store) == contents
+        *small, large = await data(store)
+        assert small == contents[:-1]
+        same = large == contents[-1]  # telling where they differ would take minutes
+        assert same, f"a MiB of bytes came back as {len(large):,} others, from {large[:20]!r} on"
 
     @rule("reopens")
     async def test_a6_reopen(self, bench: Bench) -> None:
