@@ -36,6 +36,7 @@ The docstring of a class is its message where none is given; `code` is stable an
 import inspect
 import re
 from typing import Any, ClassVar
+from urllib.parse import SplitResult, urlsplit
 
 
 class RefoldError(Exception):
@@ -219,3 +220,14 @@ class UnsafeDriver(StoreError):
 def hidden(address: str) -> str:
     """Return an address as errors may tell it: without its password."""
     return re.sub(r"(://[^\s:/@]*:)[^\s/]+(?=@)", r"\1***", address)
+
+
+def parts_of(address: str) -> SplitResult:
+    """Take an address apart; raise `WiringError` where that cannot be done, or a port is none."""
+    try:
+        parts = urlsplit(address)
+        for host in parts.netloc.rpartition("@")[2].split(","):  # a server may have several
+            _ = urlsplit(f"//{host}").port
+    except ValueError as error:
+        raise WiringError(f"{hidden(address)!r} is no address: {error}") from None
+    return parts

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from refold.bus.api import Bus
-from refold.errors import WiringError, hidden
+from refold.errors import WiringError, hidden, parts_of
 
 BROKERS = {"nats": "nats", "valkey": "valkey", "amqp": "rabbitmq", "amqps": "rabbitmq", "kafka": "kafka"}
 """What an address may begin with, and what its client is installed with."""
@@ -12,7 +12,7 @@ BROKERS = {"nats": "nats", "valkey": "valkey", "amqp": "rabbitmq", "amqps": "rab
 
 def check_bus_url(url: str) -> None:
     """Refuse an address that `open_bus` could not open, without opening it."""
-    scheme = urlsplit(url).scheme
+    scheme = parts_of(url).scheme
     if scheme not in BROKERS:
         raise WiringError(
             f"{scheme or hidden(url)!r} is no broker: write 'nats://localhost:4222', 'amqp://localhost:5672' for "

@@ -3,7 +3,7 @@
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from refold.errors import NotAStore, WiringError, hidden
+from refold.errors import NotAStore, WiringError, hidden, parts_of
 from refold.store.api import Clock, Store, utc_now
 
 EXAMPLES = (
@@ -47,7 +47,7 @@ def _file(path: str, *, create: bool) -> Path:
 
 def check_url(url: str) -> None:
     """Refuse an address that `open_store` could not open, without opening it."""
-    parts = urlsplit(url)
+    parts = parts_of(url)
     if parts.scheme == "memory":
         return
     if parts.scheme in POSTGRES:

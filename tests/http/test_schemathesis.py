@@ -33,7 +33,7 @@ def test_every_endpoint_is_as_the_document_says(tmp_path: Path) -> None:
             client.post("/commands/ReceiveStock", json=body).raise_for_status()
         done = subprocess.run(
             [
-                *(SCHEMATHESIS, "run", f"{client.base_url}/openapi.json", "--no-color", "--workers=2", "--seed=7"),
+                *(SCHEMATHESIS, "run", f"{client.base_url}/openapi.json", "--no-color", "--seed=7"),
                 *(f"--checks={','.join(CHECKS)}", "--phases=coverage,fuzzing", "--max-examples=15"),
                 # What goes on for ever is below; what breaks is meant to.
                 "--exclude-path-regex=/(watch|follow|Break)$",

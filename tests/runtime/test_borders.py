@@ -667,6 +667,7 @@ async def test_over_a_real_broker_that_is_killed(log: Log, monkeypatch: pytest.M
         (lambda: shop("memory:", None), "has a name, by which others know it, and a broker"),
         (lambda: App("memory:", events=OrderShipped, outbox=[OrderShipped], bus=MemoryBus()), "has a name"),
         (lambda: shop("memory:", "http://localhost"), "'http' is no broker: write 'nats://localhost:4222'"),
+        (lambda: shop("memory:", "valkey://localhost:99999"), "is no address: Port out of range"),
         (lambda: shop("memory:", MemoryBus(), outbox=[InvoiceIssued]), "is not among the events of this app"),
         (lambda: shop("memory:", MemoryBus(), outbox=[without_secrets, OrderPlaced]), "choose one"),
         (lambda: shop("memory:", MemoryBus(), outbox=[_unsaid]), "says not which events it publishes"),

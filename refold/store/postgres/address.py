@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from msgspec import Struct
 
-from refold.errors import WiringError, hidden
+from refold.errors import WiringError, hidden, parts_of
 
 SCHEMES = ("postgresql", "postgres")
 EXAMPLE = "postgresql://user@host/database?schema=refold"
@@ -40,7 +40,7 @@ def read_address(url: str) -> Address:
 
     Raises `WiringError` for an address that makes no sense.
     """
-    parts = urlsplit(url)
+    parts = parts_of(url)
     if parts.scheme not in SCHEMES:
         raise WiringError(f"{hidden(url)!r} is not the address of a log in PostgreSQL. Write {EXAMPLE}")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
