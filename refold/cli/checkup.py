@@ -21,6 +21,7 @@ Found: TypeAlias = "Fine | Diagnosis"
 EXTRAS: Mapping[str, tuple[Sequence[str], str]] = {
     "http": (("starlette", "uvicorn", "jinja2"), "refold serve, the console"),
     "oidc": (("jwt",), "signed tokens"),
+    "otel": (("opentelemetry",), "traces and metrics"),
     "postgres": (("asyncpg",), "logs in PostgreSQL"),
     "analytics": (("duckdb", "polars"), "refold query"),
     "testing": (("pytest", "hypothesis"), "refold.testing"),

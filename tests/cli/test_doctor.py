@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,7 @@ def test_a_clock_that_is_behind_the_log_is_told(looked: Any, store: str, monkeyp
 
     monkeypatch.setitem(command.callback.__globals__, "datetime", Early)  # type: ignore[union-attr]
     assert looked("shop:make_app", "--store", store)[1]["CLOCK_BEHIND"]["command"] == "timedatectl"
+
+
+def test_every_extra_is_looked_for() -> None:
+    assert set(checkup.EXTRAS) == set(metadata("refold").get_all("Provides-Extra") or [])
