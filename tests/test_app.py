@@ -98,7 +98,11 @@ def Balances(event: Deposited) -> None: ...  # noqa: N802
 MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("a path", {"store": Path("shop.db")}, "is neither a store nor the address of one: write 'sqlite:///shop.db'"),
     ("no address", {"store": "shop.db"}, "'shop.db' is not the address of a store. Write sqlite:///shop.db"),
-    ("no port", {"store": "postgresql://me:secret@a,b:99999/x"}, "'postgresql://me:***@a,b:99999/x' is no address: Port"),
+    (
+        "no port",
+        {"store": "postgresql://me:secret@a,b:99999/x"},
+        "'postgresql://me:***@a,b:99999/x' is no address: Port",
+    ),
     ("no host", {"store": "postgresql://[::1/x"}, "is no address: Invalid IPv6 URL"),
     ("no events", {"events": []}, "an app needs events: events=OrderPlaced | OrderShipped, or a list of their classes"),
     ("a bare decision", {"decisions": deposit}, "decisions takes a list: write decisions=[deposit]"),
