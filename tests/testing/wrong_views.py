@@ -11,7 +11,7 @@ from refold.errors import NotKept
 from refold.model.record import NewEvent
 from refold.store.api import Appended, Conditions
 from refold.store.memory import MemoryStore
-from refold.view.api import Delete, Expect, Hit, Order, Put, Write
+from refold.view.api import Delete, Expect, Hit, Put, Write
 from refold.view.find import Condition, Find
 from refold.view.memory import MemoryViews
 from refold.view.search import matching, terms_of, words_of
@@ -411,17 +411,10 @@ class Searching(MemoryViews):
     """Views whose search is to be bent."""
 
     async def search(
-        self,
-        table: Table,
-        words: str,
-        where: Sequence[Condition],
-        limit: int,
-        offset: int = 0,
-        *,
-        order: Order = "best",
+        self, table: Table, words: str, where: Sequence[Condition], limit: int, offset: int = 0, **how: Any
     ) -> list[Hit]:
-        if order != "best":
-            return await super().search(table, words, where, limit, offset, order=order)
+        if how.get("order", "best") != "best":
+            return await super().search(table, words, where, limit, offset, **how)
         rows = await self.find(table, Find(tuple(where)))
         return self.hits(table, rows, words)[offset : offset + limit]
 
@@ -467,29 +460,15 @@ class WeighsNothing(Searching):
 @breaks("the_best_come_first")
 class FindsTheSamePage(Searching):
     async def search(
-        self,
-        table: Table,
-        words: str,
-        where: Sequence[Condition],
-        limit: int,
-        offset: int = 0,
-        *,
-        order: Order = "best",
+        self, table: Table, words: str, where: Sequence[Condition], limit: int, offset: int = 0, **how: Any
     ) -> list[Hit]:
-        return await super().search(table, words, where, limit, order=order)
+        return await super().search(table, words, where, limit, **how)
 
 
 @breaks("rows_are_found_by_key")
 class FindsTheBestFirst(Searching):
     async def search(
-        self,
-        table: Table,
-        words: str,
-        where: Sequence[Condition],
-        limit: int,
-        offset: int = 0,
-        *,
-        order: Order = "best",
+        self, table: Table, words: str, where: Sequence[Condition], limit: int, offset: int = 0, **how: Any
     ) -> list[Hit]:
         return await super().search(table, words, where, limit, offset)
 
@@ -497,17 +476,10 @@ class FindsTheBestFirst(Searching):
 @breaks("rows_are_found_by_key")
 class TakesTheFirstRowsAndTurnsThem(Searching):
     async def search(
-        self,
-        table: Table,
-        words: str,
-        where: Sequence[Condition],
-        limit: int,
-        offset: int = 0,
-        *,
-        order: Order = "best",
+        self, table: Table, words: str, where: Sequence[Condition], limit: int, offset: int = 0, **how: Any
     ) -> list[Hit]:
-        if order != "last":
-            return await super().search(table, words, where, limit, offset, order=order)
+        if how.get("order") != "last":
+            return await super().search(table, words, where, limit, offset, **how)
         return (await super().search(table, words, where, limit, offset, order="first"))[::-1]
 
 
@@ -528,16 +500,9 @@ class SearchesThePast(Searching):
 @breaks("what_is_searched_follows_its_rows", "fields_of_any_name")
 class SearchesUnconditionally(Searching):
     async def search(
-        self,
-        table: Table,
-        words: str,
-        where: Sequence[Condition],
-        limit: int,
-        offset: int = 0,
-        *,
-        order: Order = "best",
+        self, table: Table, words: str, where: Sequence[Condition], limit: int, offset: int = 0, **how: Any
     ) -> list[Hit]:
-        return await super().search(table, words, (), limit, offset, order=order)
+        return await super().search(table, words, (), limit, offset, **how)
 
 
 @breaks("what_cannot_be_searched")
