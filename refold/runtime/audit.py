@@ -42,8 +42,10 @@ class Acting:
     """What an operator is about; what is told of it is recorded."""
 
     def __init__(self) -> None:
-        self.failure = ""
-        """Why it failed, if that is no exception."""
+        self.again = False
+        """Whether it was asked for before, under the same id: then it is not to be done."""
+        self.failures: dict[str, str] = {}
+        """Why it failed for some of what it is about, if that is no exception."""
 
 
 class Audit:
@@ -55,32 +57,39 @@ class Audit:
 
     @asynccontextmanager
     async def acting(self, *acts: OperatorActed, id: str | None = None) -> AsyncGenerator[Acting]:
-        """Record what is done inside, and that it has failed if it does; with an `id`, only once."""
-        ids = [new_id() for _ in acts]
-        await self._store.append(
-            [self._schema.encode(act, _metadata(act, own)) for act, own in zip(acts, ids, strict=True)],
-            append_id=id,
+        """Record what is done inside, and that it has failed if it does.
+
+        With an `id` it is recorded once. Whoever comes after the first, or at the same time, is told that it comes
+        again; raises `InvalidQuery` if it has failed by then.
+        """
+        own = [(act, new_id()) for act in acts]
+        done = await self._store.append(
+            [self._schema.encode(act, _metadata(act, event_id)) for act, event_id in own], append_id=id
         )
         acting = Acting()
         try:
+            if id is not None and not await self._stands_at(done.first, own[0][1]):
+                acting.again, own = True, []
+                await self._check_went_well(done.first)
             yield acting
         except asyncio.CancelledError:
-            await self._fail(acts, ids, INTERRUPTED)
+            await self._fail([(*each, INTERRUPTED) for each in own])
             raise
         except Exception as error:
-            await self._fail(acts, ids, _told(error))
+            await self._fail([(*each, _told(error)) for each in own])
             raise
-        if acting.failure:
-            await self._fail(acts, ids, acting.failure)
+        await self._fail([(*each, acting.failures[each[0].about]) for each in own if each[0].about in acting.failures])
 
-    async def asked_before(self, id: str | None) -> bool:
-        """Tell whether something was done under an id; raise `InvalidQuery` if it has failed."""
-        if id is None or (done := await self._store.appended(id)) is None:
-            return False
-        for act in await self.acts(after=done.first - 1):
-            if act.position == done.first and act.error:
+    async def _stands_at(self, position: int, event_id: str) -> bool:
+        """Tell whether what stands at a position is what was appended, and not what came before it with its id."""
+        async for recorded in self._recorded(BUILT_IN, (), after=position - 1, upto=position):
+            return recorded.metadata.event_id == event_id
+        return False
+
+    async def _check_went_well(self, position: int) -> None:
+        for act in await self.acts(after=position - 1):
+            if act.position == position and act.error:
                 raise InvalidQuery(f"this was asked before, and failed: {act.error}. Ask again under another id")
-        return True
 
     async def acts(
         self, *, about: str = "", actor: str = "", after: int = 0, before: int | None = None, limit: int | None = None
@@ -111,19 +120,22 @@ class Audit:
                 for recorded in self._schema.recorded(stored):
                     yield recorded
 
-    async def _fail(self, acts: Sequence[OperatorActed], ids: Sequence[str], error: str) -> None:
-        """Record that something has failed, as well as can be: that must not hide why."""
+    async def _fail(self, failed: Sequence[tuple[OperatorActed, str, str]]) -> None:
+        """Record what has failed, and why, as well as can be: that must not hide why."""
+        if not failed:
+            return
         failures = [
             self._schema.encode(
                 OperationFailed(act.action, act.about, error[:ERROR_CHARS], act.actor),
-                _metadata(act, new_id(), because_of=own),
+                _metadata(act, new_id(), because_of=event_id),
             )
-            for act, own in zip(acts, ids, strict=True)
+            for act, event_id, error in failed
         ]
         try:
             await asyncio.shield(asyncio.ensure_future(self._store.append(failures)))
         except RefoldError as error_of_store:
-            logger.warning("that %s of %s failed is not recorded: %s", acts[0].action, acts[0].about, error_of_store)
+            act = failed[0][0]
+            logger.warning("that %s of %s failed is not recorded: %s", act.action, act.about, error_of_store)
 
 
 def _told(error: Exception) -> str:

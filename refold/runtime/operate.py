@@ -4,6 +4,7 @@ What changes anything is recorded in the log before it is done; see `refold.runt
 """
 
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
@@ -72,9 +73,9 @@ class Operations:
         if wanted:
             async with self._acting("retry", wanted, actor) as acting:
                 await self._running.mend(wanted, "retry", actor=actor)
-                left = _still(await self.parked(), wanted)
-                if left:
-                    acting.failure = f"{len(left)} of {len(wanted)} fail again"
+                tried = Counter(named(each.subscription) for each in wanted)
+                left = Counter(named(each.subscription) for each in _still(await self.parked(), wanted))
+                acting.failures = {name: f"{count} of {tried[name]} fail again" for name, count in left.items()}
         return await self.parked()
 
     async def skip(self, *parked: Parked, reason: str, actor: str = "") -> None:
@@ -115,17 +116,18 @@ class Operations:
         """Do an effect again for the events above `after` and up to `upto`, under new keys; return for how many.
 
         It is done here and now, one event after the other; raises at the first that fails. What comes again with the
-        same `id` is not done again: it returns 0, or raises `InvalidQuery` if it had failed.
+        same `id`, even at the same time, is not done again: it returns 0, or raises `InvalidQuery` if it had failed,
+        and `AppendIdReused` if it asks for something else.
         """
         found = self._running.processes.get(effect)
         if not isinstance(found, Effect):
             names = ", ".join(name for name, each in self._running.processes.items() if isinstance(each, Effect))
             raise InvalidQuery(f"there is no effect {effect!r}; there is {names or 'none'}")
         _check_reason(reason, "an effect is repeated")
-        if await self._audit.asked_before(id):
-            return 0
         count = 0
-        async with self._acting("repeat", effect, actor, id=id, reason=reason, after=after, upto=upto):
+        async with self._acting("repeat", effect, actor, id=id, reason=reason, after=after, upto=upto) as acting:
+            if acting.again:
+                return 0
             logger.warning("%s is repeated for positions %s to %s: %s", effect, after + 1, upto, reason)
             async for page in self._running.store.read(found.query, after=after, upto=upto):
                 for stored in page:
@@ -144,10 +146,10 @@ class Operations:
         if outbox is None:
             raise InvalidQuery("this app has no outbox")
         _check_reason(reason, "events are published again")
-        if await self._audit.asked_before(id):
-            return 0
         count = 0
-        async with self._acting("republish", OUTBOX, actor, id=id, reason=reason, after=after, upto=upto):
+        async with self._acting("republish", OUTBOX, actor, id=id, reason=reason, after=after, upto=upto) as acting:
+            if acting.again:
+                return 0
             logger.warning("positions %s to %s are published again: %s", after + 1, upto, reason)
             async for page in self._running.store.read(outbox.query, after=after, upto=upto):
                 await outbox.repeat(page)

@@ -13,6 +13,7 @@ from refold import (
     OperationFailed,
     OperatorActed,
     Singleton,
+    State,
     SubscriptionFailed,
     WiringError,
     stored_as,
@@ -25,7 +26,7 @@ from refold.runtime.audit import INTERRUPTED, Act
 from refold.runtime.books import Parked
 from refold.sync import App as SyncApp
 from tests.conftest import Log
-from tests.runtime.clicks import BROKEN, Clicked, Clicks, Failing, clicks
+from tests.runtime.clicks import BROKEN, Clicked, Clicks, Failing, Page, clicks
 
 ON_POSTGRES = True
 
@@ -70,6 +71,26 @@ async def test_what_is_done_about_parked_events_is_recorded_before_it_is_done(lo
         assert failure.metadata.correlation_id == first.metadata.correlation_id
         skip = [each.event async for each in app.events(OperatorActed)][1]
         assert (skip.reason, skip.positions) == ("sent twice", (1,))
+
+
+class Broken(State):
+    """Fails whatever is mended."""
+
+    page: Page
+
+    def evolve(self, event: Failing) -> Self:
+        raise ValueError("it is broken")
+
+
+async def test_each_of_several_is_told_its_own_failure(log: Log) -> None:
+    async with clicks(log, Clicks, Broken) as app:
+        await parked_in(app, "a", "b")
+        BROKEN.clear()
+        await app.operations.retry(actor="ann")
+        assert sorted(told(await app.operations.audit())) == [
+            ("retry", "Broken", "ann", "2 of 2 fail again"),
+            ("retry", "Clicks", "ann", ""),
+        ]
 
 
 async def test_what_cannot_be_recorded_is_not_done(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:

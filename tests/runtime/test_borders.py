@@ -365,6 +365,17 @@ async def test_an_outbox_that_begins_again_repeats_all_and_changes_nothing(log: 
         assert await bills.head() == 5
 
 
+async def test_what_is_published_again_under_an_id_is_published_once(log: Log) -> None:
+    bus = MemoryBus()
+    async with shop(log, bus) as orders:
+        await orders.record(OrderPlaced("a", Decimal(1)))
+        await orders.settle()
+        again = [orders.operations.republish(after=0, upto=1, reason="lost", id="k") for _ in range(3)]
+        assert sorted(await asyncio.gather(*again)) == [0, 0, 1]
+        receiver = await bus.receive("shop", "test")
+        assert len(await receiver.take(10, 1)) == 2
+
+
 async def test_what_a_restored_database_lacks_is_published_again(tmp_path: Path) -> None:
     bus, path, backup = MemoryBus(), tmp_path / "billing.db", tmp_path / "backup.db"
     async with shop("memory:", bus) as orders:

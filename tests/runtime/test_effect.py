@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self, TypeAlias
 import pytest
 
 from refold import App, Command, Event, IdempotencyKey, Metadata, State, Tag, Unavailable, WiringError, effect
-from refold.errors import InvalidQuery, StoreBusy
+from refold.errors import AppendIdReused, InvalidQuery, StoreBusy
 from refold.runtime import effect as effects
 from refold.runtime import parking, subscription
 from refold.runtime.books import CHECKPOINTS
@@ -295,3 +295,33 @@ def test_names_come_once() -> None:
     functions: list[Callable[..., Any]] = [send_mail, send_mail]
     with pytest.raises(WiringError, match="are called 'send_mail'"):
         App("memory:", events=Shipped, effects=functions)
+
+
+async def test_it_is_repeated_once_for_an_id_however_often_it_is_asked_for_at_once(log: Log, post: Post) -> None:
+    async with mailing(log, post) as app:
+        await app.record(Shipped("a"))
+        await app.settle()
+        post.slow = 0.05
+        asked = {"after": 0, "upto": 1, "reason": "out of ink"}
+        again = [app.operations.repeat("send_mail", **asked, id="k") for _ in range(3)]
+        assert sorted(await asyncio.gather(*again)) == [0, 0, 1]
+        assert await app.operations.repeat("send_mail", **asked, id="k") == 0
+        assert len(post.mails) == 2
+        with pytest.raises(AppendIdReused):
+            await app.operations.repeat("send_mail", **asked | {"upto": 2}, id="k")
+        assert [each.error for each in await app.operations.audit()] == [""]
+
+
+async def test_what_failed_under_an_id_says_so_under_the_same_id(log: Log, post: Post) -> None:
+    async with mailing(log, post) as app:
+        await app.record(Shipped("a"))
+        await app.settle()
+        post.closed = True
+        asked = {"after": 0, "upto": 1, "reason": "out of ink", "id": "k"}
+        with pytest.raises(ConnectionError):
+            await app.operations.repeat("send_mail", **asked)
+        post.closed = False
+        with pytest.raises(InvalidQuery, match="asked before, and failed: ConnectionError"):
+            await app.operations.repeat("send_mail", **asked)
+        assert len(post.mails) == 1
+        assert [each.error for each in await app.operations.audit()] == ["ConnectionError"]
