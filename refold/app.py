@@ -109,6 +109,7 @@ class App:
         )
         self.schema = self._wiring.schema
         self._follows = True
+        self._creates = True
         self._exit = AsyncExitStack()
         self._running: Running | None = None
         self._pulse: Pulse | None = None
@@ -118,7 +119,7 @@ class App:
             raise WiringError("the app is open already; make another App to open the log twice")
         async with AsyncExitStack() as exits:
             if isinstance(self._wiring.store, str):
-                store = await open_store(self._wiring.store, clock=self._wiring.clock)
+                store = await open_store(self._wiring.store, clock=self._wiring.clock, create=self._creates)
                 exits.push_async_callback(store.close)
             else:
                 store = self._wiring.store
@@ -197,10 +198,15 @@ class App:
         """Return what this app is made of, by name."""
         return self._wiring.describe()
 
-    def passive(self) -> Self:
-        """Return a copy of this app that executes and reads, but leaves projections and processes to others."""
+    def passive(self, *, create: bool = True) -> Self:
+        """Return a copy of this app that executes and reads, but leaves projections and processes to others.
+
+        If it may not `create` its log, nor upgrade it, opening it raises `NotAStore` where there is none, and
+        `StoreTooOld` for one of an older Refold.
+        """
         twin = copy(self)
         twin._follows = False
+        twin._creates = create
         twin._running = None
         twin._pulse = None
         return twin

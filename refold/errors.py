@@ -28,6 +28,7 @@
         ├── StoreDamaged       the file is damaged, or the disk failed
         ├── NotAStore          the file or address is not a Refold log
         ├── StoreTooNew        written by a newer Refold
+        ├── StoreTooOld        written by an older Refold, where it may not be upgraded
         └── UnsafeDriver       a driver version known to lose data
 
 The docstring of a class is its message where none is given; `code` is stable and safe to match on.
@@ -209,6 +210,12 @@ class StoreTooNew(StoreError):
     """This store was written by a newer Refold. Upgrade Refold to open it."""
 
     code = "STORE_TOO_NEW"
+
+
+class StoreTooOld(StoreError):
+    """This store was written by an older Refold. `refold store migrate` upgrades it, as every app does that runs."""
+
+    code = "STORE_TOO_OLD"
 
 
 class UnsafeDriver(StoreError):

@@ -75,7 +75,7 @@ def state(
     initial = state_asked(found, app, name, key)
 
     async def work() -> State:
-        async with found.passive() as running:
+        async with found.passive(create=False) as running:
             return await running.load(initial, as_of=as_of, effective=effective)
 
     from refold.cli.show import print_object

@@ -93,7 +93,6 @@ def of_file(path: Path) -> Iterator[Found]:
         return
     yield from _of_disk(folder)
     if not path.exists():
-        yield "log", f"{path} is not there yet; the app makes it when it starts"
         return
     mode = stat.S_IMODE(path.stat().st_mode)
     if not os.access(path, os.R_OK | os.W_OK) or not os.access(folder, os.W_OK):

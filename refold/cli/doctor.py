@@ -18,7 +18,7 @@ from refold.cli.app import JSON, STORE, loaded
 from refold.cli.checkup import HIDDEN, Found, masked, of_file, of_keys, of_programs, secrets_of
 from refold.contract.compare import compare
 from refold.contract.lock import NAME, read, written
-from refold.errors import NotKept, RefoldError
+from refold.errors import NotKept, RefoldError, StoreTooOld
 from refold.runtime.diagnose import SEVERITIES, Diagnosis, diagnose
 
 OPEN_SECONDS = 5.0
@@ -53,7 +53,7 @@ def doctor(app: str | None, keys: Path, store: str | None, *, as_json: bool) -> 
         if isinstance(made, App):
             hidden += secrets_of(made.address)
             found += [("app", f"{app} is wired well"), *_of_log(made), *_of_lock(app, made)]
-            if _is_there(made):
+            if urlsplit(made.address).scheme != "memory":
                 found += asyncio.run(_running(app, made))
         else:
             found.append(made)
@@ -128,12 +128,6 @@ def _of_lock(name: str, app: App) -> Iterator[Found]:
         yield "contract", f"as {path} has it"
 
 
-def _is_there(app: App) -> bool:
-    """Tell whether there is a log to be looked into: to open one in a file that is not there would make it."""
-    parts = urlsplit(app.address)
-    return parts.scheme != "memory" and (parts.scheme != "sqlite" or Path(unquote(parts.path[1:])).exists())
-
-
 async def _running(name: str, app: App) -> list[Found]:
     """Look into the log, and at how everything stands."""
     parts = urlsplit(app.address)
@@ -142,7 +136,7 @@ async def _running(name: str, app: App) -> list[Found]:
     try:
         async with AsyncExitStack() as exits:
             async with asyncio.timeout(OPEN_SECONDS):
-                running = await exits.enter_async_context(app.passive())
+                running = await exits.enter_async_context(app.passive(create=False))
             head = await running.head()
             found: list[Found] = [("log", f"{head:,} positions, and this Refold reads it")]
             async for recorded in running.operations.events(after=max(head - 1, 0)):
@@ -150,7 +144,12 @@ async def _running(name: str, app: App) -> list[Found]:
             return [*found, *(_never_run(each, name) for each in await diagnose(running.operations, name))]
     except TimeoutError:
         return [Diagnosis("UNREACHABLE", "critical", title, f"nobody answered in {OPEN_SECONDS:g} s", command)]
+    except StoreTooOld as error:
+        command = f"refold store migrate --store '{masked(app.address)}'"
+        return [Diagnosis(error.code, "warning", "The log is of an older Refold", str(error), command)]
     except RefoldError as error:
+        if error.data.get("absent"):
+            return [("log", "is not there yet; the app makes it when it starts")]
         return [Diagnosis(error.code, "critical", title, str(error), command)]
 
 

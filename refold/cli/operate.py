@@ -13,6 +13,7 @@ import msgspec
 from refold.app import App
 from refold.errors import InvalidQuery
 from refold.runtime.operate import Operations
+from refold.store.open import open_store
 
 T = TypeVar("T")
 YES = click.option("--yes", is_flag=True, help="Do not ask.")
@@ -20,10 +21,12 @@ RUN = click.option("--run", "active", is_flag=True, help="Run the app for this, 
 
 
 def operate(app: App, work: Callable[[Operations], Awaitable[T]], *, active: bool = False) -> T:
-    """Open an app, that keeps nothing up unless it is to be `active`, and do something as its operator."""
+    """Open an app on a log that is there, keeping nothing up unless `active`, and do something as its operator."""
 
     async def run() -> T:
-        async with app if active else app.passive() as running:
+        if active and app.address:  # a mistyped address makes no log
+            await (await open_store(app.address, create=False)).close()
+        async with app if active else app.passive(create=False) as running:
             return await work(running.operations)
 
     return asyncio.run(run())

@@ -18,7 +18,8 @@ def store() -> None:
 def migrate(store: str) -> None:
     r"""Create a log, or bring one to the schema of this Refold.
 
-    Opening a log does the same. This is for deployments in which the app's role may not: run it as the owner first.
+    An app that runs does the same; commands that look into a log do not. This is for deployments in which the app's
+    role may not: run it as the owner first.
 
     \b
       refold store migrate --store postgresql://owner@db.example/shop

@@ -54,7 +54,7 @@ def story(
     initial = state_asked(found, app, name, key)
 
     async def work() -> Story[Any]:
-        async with found.passive() as running:
+        async with found.passive(create=False) as running:
             return await running.story(initial, as_of=as_of, effective=effective, after=after, limit=limit)
 
     told = asyncio.run(work())

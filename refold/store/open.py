@@ -3,7 +3,7 @@
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from refold.errors import NotAStore, WiringError, hidden, parts_of
+from refold.errors import WiringError, hidden, parts_of
 from refold.store.api import Clock, Store, utc_now
 
 EXAMPLES = (
@@ -17,8 +17,8 @@ async def open_store(url: str, *, clock: Clock = utc_now, create: bool = True) -
     """Open the log at an address: `sqlite:///shop.db`, with `?durability=relaxed` if power loss matters little.
 
     `postgresql://user@host/database` is one in a schema of that database, `?schema=refold` unless another is named.
-    `memory:` is a log that ends with the process. Raises `WiringError` for an address of no backend, and `NotAStore`
-    for a log that does not exist yet where it should not be created.
+    `memory:` is a log that ends with the process. Raises `WiringError` for an address of no backend. Where it should
+    not `create` a log, it raises `NotAStore` if there is none yet, and `StoreTooOld` for one that it would upgrade.
     """
     check_url(url)
     parts = urlsplit(url)
@@ -34,15 +34,8 @@ async def open_store(url: str, *, clock: Clock = utc_now, create: bool = True) -
     from refold.store.sqlite import SqliteStore
 
     durability = parse_qs(parts.query).get("durability", ["durable"])[0]
-    path = _file(parts.path, create=create)
-    return await SqliteStore.open(path, durability=durability, clock=clock)
-
-
-def _file(path: str, *, create: bool) -> Path:
-    file = Path(unquote(path[1:]))
-    if not create and not file.exists():
-        raise NotAStore(f"there is no log at {file.absolute()}")
-    return file
+    path = Path(unquote(parts.path[1:]))
+    return await SqliteStore.open(path, durability=durability, clock=clock, create=create)
 
 
 def check_url(url: str) -> None:

@@ -34,6 +34,33 @@ def test_looking_at_a_state_writes_nothing(refold: Refold) -> None:
     assert json.loads(refold("log", "stats", "--json").stdout) == before
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "state A Order o-1",
+        "story A Order o-1",
+        "audit list A",
+        "parked list A",
+        "parked retry A --all",
+        "parked retry A --all --run",
+        "projection list A",
+        "projection rebuild A Order",
+        "process list A",
+    ],
+)
+def test_a_mistyped_address_makes_no_log(refold: Refold, asked: str, tmp_path: Path) -> None:
+    result = refold(*asked.replace("A", "shop:make_app", 1).split(), "--store", f"sqlite:///{tmp_path}/shoop.db")
+    assert result.exit_code == 1, result.output
+    assert "[NOT_A_STORE] there is no log at" in result.stderr
+    assert not [*tmp_path.glob("shoop*")]
+
+
+def test_the_first_command_makes_the_log(refold: Refold, tmp_path: Path) -> None:
+    command = ("PlaceOrder", '{"order_id": "o-9", "total": 1}')
+    result = refold("execute", "shop:make_app", *command, "--store", f"sqlite:///{tmp_path}/new.db")
+    assert result.exit_code == 0, result.output
+
+
 def test_check_shows_what_the_app_is_made_of(refold: Refold) -> None:
     found = json.loads(refold("check", "shop:app", "--json").stdout)
     assert found["decisions"] == ["place_order(PlaceOrder)"]

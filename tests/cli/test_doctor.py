@@ -13,6 +13,8 @@ from refold.cli.checkup import file_system, masked, of_file, of_keys, secrets_of
 from refold.cli.doctor import doctor as command
 from refold.http.tokens import create
 from refold.runtime.diagnose import Diagnosis
+from refold.store.sqlite import opening
+from refold.testing.postgres import PostgresServer
 from tests.cli.conftest import Refold
 
 URL = "postgresql://ann:geh%40eim@db.invalid:1/x?sslpassword=auch-geheim&schema=s"
@@ -54,6 +56,22 @@ def test_an_app_that_never_ran_on_a_log_is_found(looked: Any, refold: Refold, st
     found = looked("shop:make_app", "--store", store)[1]
     assert "NEVER_RUN" not in found
     assert [each["found"] for each in found["fine"] if each["about"] == "clock"] == ["not behind the log"]
+
+
+def test_nothing_is_made_on_a_server_either(looked: Any, postgres: PostgresServer) -> None:
+    code, found = looked("shop:make_app", "--store", postgres.url("not_there_yet"))
+    assert code == 0
+    assert {"about": "log", "found": "is not there yet; the app makes it when it starts"} in found["fine"]
+    assert looked("shop:make_app", "--store", postgres.url("not_there_yet")) == (code, found)
+
+
+def test_a_log_of_an_older_refold_is_told_and_left_as_it_is(
+    looked: Any, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "MIGRATIONS", (*opening.MIGRATIONS, "CREATE TABLE newer (x)"))
+    for _ in range(2):
+        code, found = looked("shop:make_app", "--store", store)
+        assert (code, found["STORE_TOO_OLD"]["command"]) == (1, f"refold store migrate --store '{store}'")
 
 
 def test_what_cannot_be_made_is_told(looked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,12 +110,12 @@ class PostgresStore:
         before_commit: BeforeCommit | None = None,
         create: bool = True,
     ) -> "PostgresStore":
-        """Open the log at an address, creating it if need be.
+        """Open the log at an address, creating or upgrading it if need be.
 
         Without a `clock`, events are recorded at the server's time. `patience` is how long the server may be away
         before work fails. `before_commit` is a failpoint for tests: awaited with everything written and nothing
-        committed. Raises `StoreError`: `NotAStore` (also where there is none and it may not
-        `create` one), `StoreTooNew`, `StoreReadOnly`.
+        committed. Raises `StoreError`: `NotAStore`, `StoreTooNew`, `StoreReadOnly`; where it may not `create` one,
+        also `NotAStore` if there is none, and `StoreTooOld`.
         """
         address = read_address(url)
         retry = Retry(patience, address)

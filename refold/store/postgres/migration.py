@@ -4,7 +4,7 @@ from pathlib import Path
 
 import asyncpg
 
-from refold.errors import NotAStore, StoreError, StoreReadOnly, StoreTooNew
+from refold.errors import NotAStore, StoreError, StoreReadOnly, StoreTooNew, StoreTooOld
 from refold.store.postgres.address import Address, quoted, read_address
 from refold.store.postgres.connections import Connection, closed, connect
 from refold.store.postgres.failure import DRIVER, is_passing, translated
@@ -46,12 +46,17 @@ async def migrate(url: str) -> int:
 async def prepare(connection: Connection, address: Address, *, create: bool = True) -> int:
     """Migrate if need be; a log that is up to date is not written to, and needs no rights beyond using it.
 
-    Raises `NotAStore` if there is none and none should be created.
+    Where it should not `create` a log, it raises `NotAStore` if there is none, and `StoreTooOld` for one to migrate.
     """
     try:
         version = await _version(connection, address)
         if version == 0 and not create:
-            raise NotAStore(f"there is no log in {address}")
+            raise NotAStore(f"there is no log in {address}", absent=True)
+        if version < len(MIGRATIONS) and not create:
+            raise StoreTooOld(
+                f"{address} has schema version {version}; this Refold's is {len(MIGRATIONS)}. `refold store migrate` "
+                "upgrades it, as every app does that runs"
+            )
         if version < len(MIGRATIONS):
             async with connection.transaction(isolation="read_committed"):
                 await connection.execute(LOCK)

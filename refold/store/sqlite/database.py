@@ -25,7 +25,7 @@ from msgspec import Struct
 
 from refold.errors import StoreBusy, StoreClosed, StoreDamaged, StoreError, StoreReadOnly, WiringError
 from refold.store.sqlite.failure import translated
-from refold.store.sqlite.opening import check_owner, check_sqlite, connect, prepare
+from refold.store.sqlite.opening import check_owner, check_sqlite, connect, no_log, prepare
 from refold.store.sqlite.turnstile import Turnstile
 
 SYNCHRONOUS = {"durable": "EXTRA", "relaxed": "NORMAL"}
@@ -91,11 +91,19 @@ class Database:
     """An open SQLite file, for one event loop."""
 
     def __init__(
-        self, path: Path, *, durability: str = "durable", busy_timeout: timedelta = BUSY, vfs: str | None = None
+        self,
+        path: Path,
+        *,
+        durability: str = "durable",
+        busy_timeout: timedelta = BUSY,
+        vfs: str | None = None,
+        create: bool = True,
     ) -> None:
         if durability not in SYNCHRONOUS:
             raise WiringError(f"there is no durability={durability!r}: it is {' or '.join(map(repr, SYNCHRONOUS))}")
         check_sqlite(apsw.sqlitelibversion())
+        if not create and not path.exists():
+            raise no_log(path)
         self.path = path = path.resolve()
         self._busy = busy_timeout.total_seconds()
         self._connect = partial(connect, path, synchronous=SYNCHRONOUS[durability], busy=busy_timeout, vfs=vfs)
@@ -103,7 +111,7 @@ class Database:
             with translated(path), ExitStack() as undo:
                 self._writer = self._connect()
                 undo.callback(self._writer.close)
-                check_owner(self._writer, path)
+                check_owner(self._writer, path, create=create)
                 self._turnstile = Turnstile(path)
                 undo.callback(self._turnstile.close)
                 prepare(self._writer, path, self._turnstile, busy_timeout)

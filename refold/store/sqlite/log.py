@@ -66,14 +66,16 @@ class SqliteStore:
         retention: timedelta = RETENTION,
         busy_timeout: timedelta = BUSY,
         vfs: str | None = None,
+        create: bool = True,
     ) -> "SqliteStore":
-        """Open the log in a file, creating it if need be.
+        """Open the log in a file, creating or upgrading it if need be.
 
         `durability="relaxed"` gives up, on power loss only, what was acknowledged since the last checkpoint.
         `busy_timeout` is how long another program may keep an append waiting; `vfs` names SQLite's access to the disk.
-        Raises `StoreError`: `NotAStore` for another program's file, `StoreTooNew`, `StoreReadOnly`, `StoreBusy`.
+        Raises `StoreError`: `NotAStore` for another program's file, `StoreTooNew`, `StoreReadOnly`, `StoreBusy`; where
+        it may not `create` one, also `NotAStore` if there is none, and `StoreTooOld`.
         """
-        database = Database(Path(path), durability=durability, busy_timeout=busy_timeout, vfs=vfs)
+        database = Database(Path(path), durability=durability, busy_timeout=busy_timeout, vfs=vfs, create=create)
         durable = durability == "durable"
         if not durable:
             logger.warning("%s is open with durability=%s: power loss may take the newest events", path, durability)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import apsw
 
-from refold.errors import NotAStore, StoreError, StoreReadOnly, StoreTooNew, UnsafeDriver
+from refold.errors import NotAStore, StoreError, StoreReadOnly, StoreTooNew, StoreTooOld, UnsafeDriver
 from refold.store.sqlite.turnstile import Turnstile
 
 APPLICATION_ID = 0x5265666F  # "Refo"
@@ -42,8 +42,11 @@ def connect(path: Path, *, synchronous: str, busy: timedelta, vfs: str | None) -
     return connection
 
 
-def check_owner(connection: apsw.Connection, path: Path) -> None:
-    """Refuse a file of another program, one of a newer Refold, and one that cannot be written."""
+def check_owner(connection: apsw.Connection, path: Path, *, create: bool = True) -> None:
+    """Refuse a file of another program, one of a newer Refold, and one that cannot be written.
+
+    And one that would have to be made a log, or upgraded, unless it may be.
+    """
     # Tables first: another process may be creating the log, and its tables come together with its mark.
     tables = connection.pragma("schema_version")
     owner, version = connection.pragma("application_id"), connection.pragma("user_version")
@@ -53,8 +56,20 @@ def check_owner(connection: apsw.Connection, path: Path) -> None:
         raise StoreTooNew(
             f"{path} has schema version {version}; this Refold knows {len(MIGRATIONS)}. Upgrade Refold to open it"
         )
+    if not create and version == 0:
+        raise no_log(path)
+    if not create and version < len(MIGRATIONS):
+        raise StoreTooOld(
+            f"{path} has schema version {version}; this Refold's is {len(MIGRATIONS)}. `refold store migrate` upgrades "
+            "it, as every app does that runs"
+        )
     if connection.readonly("main"):
         raise StoreReadOnly(f"{path} cannot be written: see its permissions, and its folder's")
+
+
+def no_log(path: Path) -> NotAStore:
+    """Return the error of a log that is not there, where none should be made."""
+    return NotAStore(f"there is no log at {path.absolute()}", absent=True)
 
 
 def prepare(connection: apsw.Connection, path: Path, turnstile: Turnstile, busy: timedelta) -> None:

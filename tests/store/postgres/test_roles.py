@@ -11,10 +11,10 @@ import asyncpg
 import pytest
 
 from refold import Event, State, Tag
-from refold.errors import NotAStore, StoreReadOnly, StoreTooNew, WiringError
+from refold.errors import NotAStore, StoreReadOnly, StoreTooNew, StoreTooOld, WiringError
 from refold.model.record import NewEvent
 from refold.store.open import check_url, open_store
-from refold.store.postgres import PostgresStore, migrate
+from refold.store.postgres import PostgresStore, migrate, migration
 from refold.testing.postgres import PostgresServer
 from refold.view.api import Put
 from refold.view.open import open_views
@@ -139,7 +139,7 @@ async def test_migrated_by_many_at_once(server: PostgresServer) -> None:
         await store.close()
 
 
-async def test_what_is_not_a_log(server: PostgresServer) -> None:
+async def test_what_is_not_a_log(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
     admin = await connect(server)
     await admin.execute("CREATE SCHEMA theirs; CREATE TABLE theirs.event (id int)")
     with pytest.raises(NotAStore, match="another program"):
@@ -148,7 +148,13 @@ async def test_what_is_not_a_log(server: PostgresServer) -> None:
         await open_store(server.url("nothing"), create=False)
     with pytest.raises(NotAStore):
         await PostgresStore.open(server.url(database="nowhere"))
+    assert not await admin.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'nothing')")
     await migrate(server.url("newer"))
+    with monkeypatch.context() as patch:
+        patch.setattr(migration, "MIGRATIONS", (*migration.MIGRATIONS, "SELECT 1"))
+        with pytest.raises(StoreTooOld, match="refold store migrate"):
+            await open_store(server.url("newer"), create=False)
+    assert await admin.fetchval("SELECT version FROM newer.refold") == len(migration.MIGRATIONS)
     await admin.execute("UPDATE newer.refold SET version = 99")
     with pytest.raises(StoreTooNew):
         await PostgresStore.open(server.url("newer"))

@@ -10,7 +10,16 @@ from random import Random
 import apsw
 import pytest
 
-from refold.errors import NotAStore, StoreDamaged, StoreError, StoreReadOnly, StoreTooNew, UnsafeDriver, WiringError
+from refold.errors import (
+    NotAStore,
+    StoreDamaged,
+    StoreError,
+    StoreReadOnly,
+    StoreTooNew,
+    StoreTooOld,
+    UnsafeDriver,
+    WiringError,
+)
 from refold.model.record import NewEvent
 from refold.store.sqlite import SqliteStore, opening
 from refold.testing.power import RecordingDisk, images
@@ -131,6 +140,23 @@ def state(path: Path) -> tuple[int, bool, list[int]]:
         )
     finally:
         connection.close()
+
+
+async def test_a_log_that_should_be_there_is_neither_made_nor_brought_forward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, empty = tmp_path / "log.db", tmp_path / "empty.db"
+    empty.touch()
+    for each in (path, empty):
+        with pytest.raises(NotAStore, match="there is no log at"):
+            await SqliteStore.open(each, create=False)
+    assert (path.exists(), empty.stat().st_size) == (False, 0)
+    await make(path)
+    await (await SqliteStore.open(path, create=False)).close()
+    monkeypatch.setattr(opening, "MIGRATIONS", NEXT)
+    with pytest.raises(StoreTooOld, match="refold store migrate"):
+        await SqliteStore.open(path, create=False)
+    assert state(path)[0] == 1
 
 
 async def test_an_older_file_is_brought_forward_and_then_refused_by_older_code(
