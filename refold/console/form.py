@@ -71,10 +71,16 @@ class Field(Struct):
                 return _json(self.raw)
 
     def is_empty(self) -> bool:
-        """Tell whether nothing is written."""
-        if self.kind in ("group", "list"):
-            return all(part.is_empty() for part in self.parts)
-        return self.kind == "flag" or self.raw == ""
+        """Tell whether nothing is written, and nothing is chosen or ticked but what was so by itself."""
+        match self.kind:
+            case "group" | "list":
+                return all(part.is_empty() for part in self.parts)
+            case "flag":
+                return (self.raw == "true") == (self.default == "true")
+            case "choice":
+                return self.raw in ("", self.default)
+            case _:
+                return self.raw == ""
 
     def _group(self) -> Any:
         if not self.required and self.is_empty():

@@ -169,6 +169,32 @@ def test_what_is_left_empty_is_as_its_default_says() -> None:
     assert (command.note, command.back, command.more, command.either, command.kind) == (None, None, {}, 0, "a")
 
 
+class Gift(Struct, frozen=True):
+    wrapped: bool = False
+    receipt: bool = True
+    colour: Colour = Colour.RED
+    note: str = ""
+
+
+class Give(Command):
+    gift: Gift | None = None
+
+
+@pytest.mark.parametrize(
+    ("touched", "gift"),
+    [
+        ({}, None),
+        ({"f.gift.wrapped": "true"}, Gift(wrapped=True)),
+        ({"f.gift.receipt": ""}, Gift(receipt=False)),
+        ({"f.gift.colour": '"blue"'}, Gift(colour=Colour.BLUE)),
+        ({"f.gift.note": "for you"}, Gift(note="for you")),
+    ],
+)
+def test_an_optional_group_is_there_if_anything_in_it_is_touched(touched: dict[str, str], gift: Gift | None) -> None:
+    untouched = {"sent": "1", "f.gift.receipt": "true", "f.gift.colour": '"red"', "f.gift.note": ""}
+    assert command_of(Form(json_schema(Give), untouched | touched).json(), Give) == Give(gift)
+
+
 def test_what_is_wrong_is_told_at_its_field() -> None:
     form = Form(
         SCHEMA, FILLED | {"f.count": "9", "f.lines.1.sku": "", "f.price": "much", "f.weight": "x", "f.more": "{"}
