@@ -2,12 +2,18 @@
 
 from pathlib import Path
 
+import pytest
+
 from refold.console import Console
+from refold.errors import StoreBusy
 from refold.http import Access, Api, Keys
 from refold.http.tokens import create
+from refold.runtime.books import Parked
+from refold.runtime.operate import Operations
 from tests.console.browsing import Browser, enter
 from tests.http.serving import served
 from tests.http.shop import shop
+from tests.runtime.clicks import BROKEN, Failing, clicks
 
 
 async def test_who_has_a_key_comes_in_and_goes_out(browser: Browser, tmp_path: Path) -> None:
@@ -22,6 +28,34 @@ async def test_who_has_a_key_comes_in_and_goes_out(browser: Browser, tmp_path: P
         assert await page.locator(".principal").inner_text() == "ann operator"
         await page.get_by_role("button", name="Log out").click()
         await page.get_by_label("Key or token").wait_for()
+
+
+async def test_a_page_that_cannot_be_fetched_again_stays_and_says_so_until_it_can(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = clicks("memory:")
+    async with served(Console(Api(app))) as client:
+        page = await browser.open(client.base_url)
+        await page.goto("/console/parked")
+        title, mark = await page.title(), page.get_by_text("Not up to date")
+        assert await mark.is_hidden()
+
+        async def busy(*_: object) -> list[Parked]:
+            raise StoreBusy("the database is locked")
+
+        browser.expect("503 (Service Unavailable)")
+        with monkeypatch.context() as patch:
+            patch.setattr(Operations, "parked", busy)
+            await mark.wait_for()
+            assert await page.get_by_text("Nothing is parked").is_visible()
+            assert await page.title() == title
+        BROKEN.add("a")
+        try:
+            await app.record(Failing("a"))
+            await page.get_by_role("heading", name="Clicks: 1 failed").wait_for()  # it was asked again by itself
+        finally:
+            BROKEN.clear()
+        assert await mark.is_hidden()
 
 
 WRONG = {

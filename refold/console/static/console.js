@@ -1,4 +1,4 @@
-// What all pages share: the theme, copying, one submission for one click, and when not to refresh.
+// What all pages share: the theme, copying, one submission for one click, and what is fetched again.
 
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button");
@@ -23,11 +23,22 @@ addEventListener("pageshow", () => {
   for (const button of document.querySelectorAll("form button:disabled")) button.disabled = false;
 });
 
+const isLive = (element) => element.matches?.("[hx-trigger^='every']");
+
 // Nothing is fetched for a page that nobody sees, nor changed under a selection or an open field.
 document.addEventListener("htmx:before:request", (event) => {
   const element = event.target;
-  if (!element.matches?.("[hx-trigger^='every']")) return;
+  if (!isLive(element)) return;
   const busy = element.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
   const selecting = getSelection()?.type === "Range" && element.contains(getSelection().anchorNode);
   if (document.hidden || busy || selecting) event.preventDefault();
 });
+
+// A page that cannot be fetched again stays as it is, and says so until it can.
+function tell(isStale) {
+  document.querySelector("[data-stale]").hidden = !isStale;
+}
+document.addEventListener("htmx:after:request", (event) => {
+  if (isLive(event.target)) tell(event.detail.ctx.response.status >= 400);
+});
+document.addEventListener("htmx:error", (event) => { if (isLive(event.target)) tell(true); });
