@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from refold.console.visit import Visit
 from refold.errors import RefoldError
+from refold.http.call import whole
 from refold.http.problem import Refusal
 from refold.runtime.groups import Which
 
@@ -23,13 +24,14 @@ async def done(visit: Visit, work: Callable[[], Awaitable[str]], *back: str, **q
 
 def which(given: Mapping[str, str]) -> Which:
     """Read from a form or an address which parked events are meant."""
-    position = given.get("position", "")
-    if position and not (position.isascii() and position.isdecimal() and len(position) < 20):
-        raise Refusal(400, "INVALID_QUERY", f"position={position!r}: write a whole number")
+    text = given.get("position", "")
+    position = whole(text)
+    if text and position is None:
+        raise Refusal(400, "INVALID_QUERY", f"position={text[:40]!r}: write a whole number")
     return Which(
         of=given.get("of") or None,
         group=given.get("group") or None,
-        positions=(int(position),) if position else (),
+        positions=() if position is None else (position,),
         key=given.get("key") or None,
         all=given.get("all") == "yes",
     )

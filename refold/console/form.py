@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from refold.contract.fields import said_of, type_text
 from refold.contract.shape import DEFS, FIELDS, ZONE, JsonSchema
+from refold.http.call import whole
 
 Kind: TypeAlias = Literal["text", "number", "decimal", "moment", "date", "flag", "choice", "json", "group", "list"]
 DEEPEST = 4
@@ -117,7 +118,8 @@ class Form:
             given[f"n.{path}"] = str(min(self._count(path) + 1, MOST))
         elif cut := given.pop("cut", ""):
             path, _, place = cut.rpartition(".")
-            given = _without(given, path, int(place) if place.isdecimal() else -1)
+            at = whole(place)
+            given = _without(given, path, -1 if at is None else at)
             given[f"n.{path}"] = str(max(self._count(path) - 1, 0))
         return given
 
@@ -196,8 +198,8 @@ class Form:
         return field.default if field.kind == "choice" else ""
 
     def _count(self, path: str, otherwise: int = 0) -> int:
-        text = self._given.get(f"n.{path}", "")
-        return min(int(text), MOST) if text.isascii() and text.isdecimal() and len(text) < 4 else otherwise
+        number = whole(self._given.get(f"n.{path}"))
+        return otherwise if number is None else min(number, MOST)
 
 
 def _kind(schema: JsonSchema, *, again: bool, depth: int) -> Kind:
@@ -237,7 +239,7 @@ def _path(path: str) -> str:
 def _without(given: Mapping[str, str], path: str, cut: int) -> dict[str, str]:
     """Return what is given without an entry of a list; those behind it move up."""
     found: dict[str, str] = {}
-    place = re.compile(rf"([fn])\.{re.escape(path)}\.(\d+)((?:\..*)?)")
+    place = re.compile(rf"([fn])\.{re.escape(path)}\.([0-9]{{1,9}})((?:\..*)?)")
     for name, value in given.items():
         at = place.fullmatch(name)
         if at is None:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from refold.console.visit import Visit
 from refold.errors import UnreadableEvent
+from refold.http.call import whole
 from refold.http.problem import Refusal
 from refold.http.stream import EventStream, Sent
 from refold.model.message import Event, stored_name
@@ -120,8 +121,8 @@ async def live(visit: Visit) -> Response:
     chosen, head = Filter.of(visit), await visit.app.head()
     query = visit.principal.seen(chosen.query)
     sought = Sought(chosen.text) if chosen.text else None
-    last = visit.request.headers.get("last-event-id")
-    asked = int(last) if last and last.isdecimal() else visit.number("after")
+    last = whole(visit.header("last-event-id"))
+    asked = visit.number("after") if last is None else last
     start = head if asked is None else min(asked, head)
     begin = max(start, head - MOST_BEHIND)
     template = visit.desk.templates.get_template("log_rows.html")
@@ -140,7 +141,7 @@ async def live(visit: Visit) -> Response:
 async def event(visit: Visit) -> Response:
     """Show an event whole: what it is, what it holds, what it belongs to, and those beside it."""
     position = visit.path("position")
-    stored = await visit.app.index.at(int(position)) if position.isdecimal() and len(position) < 19 else None
+    stored = await visit.app.index.at(whole(position) or 0)
     if stored is None:
         raise Refusal(404, "NOT_FOUND", f"the log has no event at position {position[:40]}")
     visit.principal.must_see(stored.tags, "this event")

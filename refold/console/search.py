@@ -9,7 +9,7 @@ from starlette.responses import Response
 from refold.console.log import lines
 from refold.console.visit import Visit
 from refold.errors import InvalidQuery
-from refold.http.call import answer
+from refold.http.call import answer, whole
 from refold.model.message import stored_name
 from refold.model.query import Query
 from refold.runtime.index import Findings
@@ -77,8 +77,7 @@ async def _exact(visit: Visit, text: str) -> Sequence[Place]:
     """Return what a text names by itself: a position, or a tag."""
     found: list[Place] = []
     everything: Any = visit.principal.seen(Query())
-    if text.isascii() and text.isdecimal() and len(text) < 19:
-        position = int(text)
+    if (position := whole(text)) is not None:
         async for page in visit.app.log.read(everything, after=max(position - 1, 0), upto=position):
             found += [Place(f"Position {each.position}", each.type, visit.url("log", each.position)) for each in page]
     if ":" in text:

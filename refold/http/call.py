@@ -23,7 +23,10 @@ POSITION = "Refold-Position"
 """The header that says from which position on an outcome can be seen."""
 LONGEST_ID = 200
 """Characters of an `Idempotency-Key`."""
-STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+MOST = 2**63 - 1
+"""The greatest whole number that is taken: stores count no further."""
+STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+"""A string, also one that never ends: none is looked at twice, however it is made, for that would take for ever."""
 STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 OTHERS = bytes(each for each in range(256) if each not in STEP)
 
@@ -84,13 +87,19 @@ class Call:
         text = self.text(name)
         if text is None:
             return otherwise
-        if not (text.isascii() and text.isdecimal() and len(text) < 20):
-            raise _bad(name, text, "a whole number, not negative")
-        return int(text)
+        return _whole(name, text)
 
     def limit(self, otherwise: int) -> int:
         """Return how many rows or events are asked for, no more than there may be."""
         return min(self.number("limit", otherwise) or 0, self.limits.rows)
+
+    async def resumed(self) -> int | None:
+        """Return the position after which a stream goes on, if one is given; refuse one that is not there yet."""
+        last = self.header("last-event-id")
+        after = _whole("Last-Event-ID", last) if last else self.number("after")
+        if after and after > (head := await self.app.head()):  # the stream itself could not say so any more
+            raise PositionAhead(f"cannot go on after {after}: the head is {head}")
+        return after
 
     async def at_least(self) -> int:
         """Return the position that an answer is to show; refuse one that nothing could, for it would be waited for."""
@@ -191,11 +200,26 @@ def answer(value: Any, *, status: int = 200, position: int | None = None) -> Res
     return Json(msgspec.json.encode(value), status, position)
 
 
+def whole(text: str | None, most: int = MOST) -> int | None:
+    """Return the whole number that a text is; None if it is none, is negative, or is more than there may be."""
+    if text is None or not (text.isascii() and text.isdecimal() and len(text) <= len(str(MOST))):
+        return None
+    number = int(text)
+    return number if number <= most else None
+
+
 def found(name: str, known: Mapping[str, T], what: str) -> T:
     """Return what an app has under a name, or say what it has."""
     if name not in known:
         raise Refusal(404, "NOT_FOUND", f"there is no {what} {name!r}; there is {', '.join(sorted(known)) or 'none'}")
     return known[name]
+
+
+def _whole(name: str, text: str) -> int:
+    number = whole(text)
+    if number is None:
+        raise _bad(name, text[:40], f"a whole number up to {MOST}")
+    return number
 
 
 def _bad(name: str, text: str | None, wanted: str) -> Refusal:

@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 from starlette.responses import Response
 
-from refold.http.call import Call, answer
+from refold.http.call import Call, answer, whole
 from refold.http.problem import Refusal
 from refold.model.query import Query
 from refold.runtime.causes import Causes
@@ -17,8 +17,7 @@ async def tell(call: Call) -> Response:
 async def asked(call: Call) -> Causes:
     """Return the tree that the event of a path is in, as far as it may be seen; refuse if there is none."""
     text = call.path("position")
-    position = int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else 0
-    found = await call.app.causes(position, query=call.principal.seen(Query()))
+    found = await call.app.causes(whole(text) or 0, query=call.principal.seen(Query()))
     if found is None:
         raise Refusal(404, "NOT_FOUND", f"there is no event at position {text[:40]}, or not for {call.principal.name}")
     if not call.principal.can_be("operator"):  # what programs say of their failures may tell of anything

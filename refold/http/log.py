@@ -7,13 +7,14 @@ byte; otherwise in `data_base64` and `metadata_base64`.
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
+from typing import Annotated, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from starlette.responses import Response
 
-from refold.errors import InvalidEvent, PositionAhead
-from refold.http.call import Call, answer
+from refold.errors import InvalidEvent
+from refold.http.call import MOST, Call, answer
 from refold.http.problem import Refusal
 from refold.http.stream import EventStream, Sent
 from refold.model.body import invalid, misfit
@@ -22,6 +23,7 @@ from refold.model.record import NewEvent, StoredEvent
 
 PAGE = 500
 FOUND = 50
+Counted: TypeAlias = Annotated[int, Meta(le=MOST)]
 OWN = "refold."
 """Begins the types of what is recorded by Refold itself, such as what operators do."""
 
@@ -64,10 +66,10 @@ class Asked(Struct, forbid_unknown_fields=True):
     """The body of a read."""
 
     query: Query = Query()
-    after: int = 0
-    upto: int | None = None
+    after: Counted = 0
+    upto: Counted | None = None
     backwards: bool = False
-    limit: int = PAGE
+    limit: Counted = PAGE
 
 
 async def read(call: Call) -> Response:
@@ -155,10 +157,7 @@ async def head(call: Call) -> Response:
 async def follow(call: Call) -> Response:
     """Send the events there are, then those that come, for ever; `Last-Event-ID` is where one goes on."""
     query = call.principal.seen(_query(call))
-    last = call.request.headers.get("last-event-id")
-    after = int(last) if last and last.isdecimal() else call.number("after", 0) or 0
-    if after > (stands := await call.app.head()):  # the stream itself could not say so any more
-        raise PositionAhead(f"cannot follow after {after}: the head is {stands}")
+    after = await call.resumed() or 0
 
     async def events() -> AsyncIterator[Sent]:
         async for page in call.app.log.follow(query, after=after):

@@ -9,6 +9,7 @@ from msgspec import Struct
 import refold
 from refold.app import App
 from refold.contract.shape import json_schemas
+from refold.http.call import MOST
 from refold.http.log import Asked, Batch, Wired
 from refold.http.operating import TOLD, Anew
 from refold.http.stories import ToldStep
@@ -73,7 +74,7 @@ PROBLEMS: Mapping[str, str] = {
     "504": "Not in time",
 }
 TIME = {"type": "string", "format": "date-time"}
-COUNT = {"type": "integer", "minimum": 0}
+COUNT = {"type": "integer", "minimum": 0, "maximum": MOST}
 AT_LEAST = ("at_least", COUNT, "Wait until a position is shown.")
 AS_OF = ("as_of", {"anyOf": [COUNT, TIME]}, "What was known then: a position, or a recorded time with a zone.")
 EFFECTIVE = ("effective", TIME, "What was true in the world then.")

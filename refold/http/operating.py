@@ -5,6 +5,7 @@ from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta, Struct
 
+from refold.http.call import MOST
 from refold.http.log import Wired
 from refold.runtime.audit import Act
 from refold.runtime.books import Comparison, Parked, Skipped, Version
@@ -83,8 +84,8 @@ class GiveUp(Struct, frozen=True, forbid_unknown_fields=True):
 class Again(Struct, frozen=True, forbid_unknown_fields=True):
     """Between which positions something is done again, and why."""
 
-    after: Annotated[int, Meta(ge=0)]
-    upto: Annotated[int, Meta(ge=1)]
+    after: Annotated[int, Meta(ge=0, le=MOST)]
+    upto: Annotated[int, Meta(ge=1, le=MOST)]
     reason: str
 
 

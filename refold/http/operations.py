@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from starlette.responses import Response
 
 from refold.http.access import Principal
-from refold.http.call import Call, answer, found
+from refold.http.call import Call, answer, found, whole
 from refold.http.log import wired
 from refold.http.operating import (
     Again,
@@ -64,8 +64,7 @@ async def parked(call: Call) -> Response:
 
 async def inspect(call: Call) -> Response:
     """Return what is parked at a position, whole."""
-    position = call.path("position")
-    which = Which(positions=(int(position) if position.isdecimal() and len(position) < 20 else -1,), of=call.text("of"))
+    which = Which(positions=(whole(call.path("position")) or 0,), of=call.text("of"))
     operations = _operations(call)
     return answer([await inspected(operations, each) for each in await operations.failing(which)])
 

@@ -58,8 +58,7 @@ async def watch(call: Call) -> Response:
     """
     row, view = _view(call)
     where = conditions(call, row)
-    last = call.request.headers.get("last-event-id")
-    after = int(last) if last and last.isdecimal() else call.number("after")
+    after = await call.resumed()
     start = await call.app.head() if after is None else after
 
     async def changes() -> AsyncIterator[Sent]:

@@ -248,3 +248,10 @@ def flat(fields: list[Field]) -> list[Field]:
 
 def field(form: Form, path: str) -> Any:
     return next(each for each in flat(form.fields) if each.path == path)
+
+
+def test_numbers_that_are_none_change_nothing() -> None:
+    long = "9" * 5_000
+    for change in ({"cut": f"lines.{long}"}, {"cut": "lines.0", f"f.lines.{long}.sku": "x"}, {"n.lines": long}):
+        form = Form(SCHEMA, FILLED | change)
+        assert Form(SCHEMA, form.changed()).fields

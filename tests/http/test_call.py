@@ -1,0 +1,83 @@
+"""What is given with a request: read within bounds, or refused."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refold.http.call import MOST, whole
+from tests.http.serving import problem, served
+from tests.http.shop import shop
+
+BEYOND = str(MOST + 1)
+LONG = "9" * 5_000
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0", 0),
+        ("007", 7),
+        (str(MOST), MOST),
+        (BEYOND, None),
+        (LONG, None),
+        ("", None),
+        ("-1", None),
+        ("+1", None),
+        (" 1", None),
+        ("1_0", None),
+        ("\N{ARABIC-INDIC DIGIT ONE}", None),
+        ("\N{SUPERSCRIPT TWO}", None),
+        (None, None),
+    ],
+)
+def test_a_whole_number_is_one_or_none(text: str | None, number: int | None) -> None:
+    assert whole(text) == number
+    assert whole(text, 0) == (0 if number == 0 else None)
+
+
+@pytest.mark.parametrize("given", [BEYOND, "9" * 19, LONG])
+async def test_a_number_that_no_store_can_take_is_refused(tmp_path: Path, given: str) -> None:
+    async with served(shop(f"sqlite:///{tmp_path}/log.db")) as client:
+        for path in (
+            f"/log/events?after={given}",
+            f"/log/events?upto={given}",
+            f"/log/search?before={given}",
+            f"/log/follow?after={given}",
+            f"/views/Order?offset={given}",
+            f"/views/Order/watch?after={given}",
+            f"/views/Order?as_of={given}",
+            f"/stories/Order/o-1?after={given}",
+            f"/operations/audit?before={given}",
+        ):
+            problem(await client.get(path), 400, "INVALID_QUERY")
+        for path in ("/log/follow", "/views/Order/watch"):
+            problem(await client.get(path, headers={"Last-Event-ID": given}), 400, "INVALID_QUERY")
+        problem(await client.get(f"/causes/{given}"), 404, "NOT_FOUND")
+        assert (await client.get(f"/operations/parked/at/{given}")).json() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/log/read", {"after": 10**30}),
+        ("/log/read", {"upto": 2**63}),
+        ("/log/read", {"limit": 2**63}),
+        ("/log/events", {"events": [{"type": "A"}], "condition": {"fail_if_match": {}, "after": 2**63}}),
+        ("/operations/outbox/republish", {"after": 2**63, "upto": 2**63, "reason": "why"}),
+    ],
+)
+async def test_so_is_one_in_a_body(tmp_path: Path, path: str, body: Any) -> None:
+    async with served(shop(f"sqlite:///{tmp_path}/log.db")) as client:
+        assert (await client.post(path, json=body)).status_code in (400, 409)
+
+
+@pytest.mark.parametrize("end", [b"", b"\\"], ids=["open", "on a backslash"])
+async def test_a_text_that_never_ends_is_looked_at_once(end: bytes) -> None:
+    bomb = b"[" * 65 + b'"' + b'\\"' * 20_000 + end
+    async with served(shop("memory:", projections=[])) as client:
+        begun = time.process_time()
+        answer = await client.post("/log/read", content=bomb, headers={"Content-Type": "application/json"})
+        assert problem(answer, 413, "TOO_LARGE")
+        assert time.process_time() - begun < 1
