@@ -42,7 +42,8 @@ def list_command(app: str, name: str | None, skipped: bool, store: str | None, a
     """
 
     async def work(operations: Operations) -> tuple[list[Parked], list[Skipped]]:
-        return await operations.parked(name), await operations.skipped()
+        left_out = await operations.skipped()
+        return await operations.parked(name), [each for each in left_out if name in (None, named(each.subscription))]
 
     waiting, left_out = operate(loaded(app, store), work)
     if as_json:
@@ -138,7 +139,7 @@ def groups_command(app: str, name: str | None, store: str | None, as_json: bool)
 @STORE
 @JSON
 def retry(app: str, active: bool, store: str | None, as_json: bool, **chosen: Any) -> None:
-    r"""Try parked events again, and what waits behind them; exits with 1 if some still fail.
+    r"""Try parked events again, and what waits behind them; exits with 1 if some still fail, or none is meant.
 
     \b
       refold parked retry shop.main:app 42 43
@@ -149,8 +150,10 @@ def retry(app: str, active: bool, store: str | None, as_json: bool, **chosen: An
 
     async def work(operations: Operations) -> tuple[int, list[Parked]]:
         wanted = [each for each in await operations.failing(which) if each.error]
-        if missing := set(which.positions) - {each.position for each in wanted}:
-            raise InvalidQuery(f"nothing has failed at position {min(missing)}; `refold parked list` shows what has")
+        missing = set(which.positions) - {each.position for each in wanted}
+        if missing or not (wanted or which.all):
+            where = f"at position {min(missing)}" if missing else "that this means"
+            raise InvalidQuery(f"nothing has failed {where}; `refold parked list` shows what has")
         left = await operations.retry(*wanted, actor=actor()) if wanted else []
         asked = {(each.subscription, each.position, each.key) for each in wanted}
         return len(wanted), [each for each in left if (each.subscription, each.position, each.key) in asked]

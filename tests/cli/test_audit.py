@@ -72,6 +72,8 @@ def test_parked_events_are_mended_by_group(refold: Call, url: str) -> None:
     skipped = refold("parked", "skip", APP, "--key", "page:a", "--of", "Clicks", "--reason", "a test", "--run")
     assert [each["position"] for each in skipped["skipped"]] == [1]
     BROKEN.clear()
+    assert [each["position"] for each in refold("parked", "list", APP, "--skipped", "--of", "Clicks")] == [1]
+    assert refold("parked", "list", APP, "--skipped", "--of", "Others") == []
     tried = refold("parked", "retry", APP, "--all", "--run")
     assert tried["failing"] == []
     assert acts(refold)[-1] == ("retry", "Clicks", "")
@@ -86,6 +88,22 @@ def test_one_way_to_say_which(url: str, monkeypatch: pytest.MonkeyPatch) -> None
     for said in ([], ["1", "--all"], ["--group", "x", "--key", "y"]):
         result = CliRunner().invoke(main, ["parked", "retry", APP, *said], env={"REFOLD_STORE": url})
         assert (result.exit_code, "name positions" in result.stderr) == (2, True)
+
+
+def test_what_means_nothing_is_refused(refold: Call, url: str) -> None:
+    async def fill() -> None:
+        BROKEN.add("a")
+        async with app(url) as running:
+            await running.record(Failing("a"))
+            await running.settle(parked=True)
+
+    asyncio.run(fill())
+    for said in (["--group", "3f9a0c1d2e4b"], ["--key", "page:b"], ["--key", "page:a", "--of", "Others"], ["7"]):
+        for asked in (["retry"], ["skip", "--reason", "a test"]):
+            result = CliRunner().invoke(main, ["parked", *asked, APP, *said], env={"REFOLD_STORE": url})
+            assert result.exit_code == 1, (asked, said, result.output)
+            assert "`refold parked list` shows what" in result.stderr
+    assert acts(refold) == []
 
 
 def test_projections(refold: Call, url: str) -> None:
