@@ -152,7 +152,7 @@ def search(
         from refold.cli.show import Events, progress
 
         index, query, left = Index.beside(log), query_of(types, tags), limit
-        upto = await log.head() if before is None else before - 1
+        upto = begun = await log.head() if before is None else before - 1
         with Events(as_json=as_json) as shown, progress("looking through the log", upto) as move:
             while True:
                 found = await index.search(" ".join(text), query=query, since=since, until=until, upto=upto, limit=left)
@@ -160,7 +160,7 @@ def search(
                 left -= len(found.events)
                 if found.complete or not left:
                     break
-                move(upto - found.after)
+                move(begun - found.after)
                 upto = found.after
 
     _run(store, work)

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -106,8 +108,17 @@ def test_search_finds_the_newest_first(refold: Refold) -> None:
 
 
 def test_search_goes_on_to_the_beginning(refold: Refold, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[tuple[int, int]] = []
+
+    @contextmanager
+    def progress(_: str, total: int) -> Generator[Any]:
+        yield lambda done: moved.append((done, total))
+
+    monkeypatch.setattr("refold.cli.show.progress", progress)
     monkeypatch.setattr("refold.runtime.index.LOOK_SECONDS", -1.0)
+    monkeypatch.setattr("refold.store.sqlite.log.FIRST_PAGE", 1)
     assert positions(refold("log", "search", "order*").stdout) == [3, 2, 1]
+    assert moved == [(1, 4), (2, 4), (3, 4)], "of the whole log, not of what is left"
 
 
 def test_search_uses_the_index_that_an_app_keeps(refold: Refold, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
