@@ -39,6 +39,19 @@ import re
 from typing import Any, ClassVar
 from urllib.parse import SplitResult, urlsplit
 
+SECRET_NAMES = ("pass", "secret", "token")
+"""What is part of the names of parameters of an address whose values are nobody else's business."""
+SECRETS = re.compile(
+    rf"([?&;][\w.-]{{0,40}}(?i:{'|'.join(SECRET_NAMES)})[\w.-]{{0,40}}=)[^\s&#]+"
+    # A credential of HTTP is no plain word, as in "basic authentication", unless it stands in the header.
+    r"|((?i:authorization)\W{1,5}(?i:bearer|basic)\s+)\S+"
+    r"|(\b(?i:bearer|basic)\s+)(?=[\d_=+]|[\w.~+/=-]+[A-Z\d_=+])[\w.~+/=-]{8,}"
+)
+"""Parameters of addresses, and credentials of HTTP, each behind what tells that it is one."""
+ADDRESS = re.compile(r"://\S+")
+USER = re.compile(r"://(?!(?:localhost|\[[\da-fA-F:.]+\]|[\w-]+(?:\.[\w-]+)+):\d+[/?#])[^\s:/@]*:")
+"""Who a password belongs to; what looks like a host and its port is nobody."""
+
 
 class RefoldError(Exception):
     """Something in Refold went wrong."""
@@ -224,9 +237,17 @@ class UnsafeDriver(StoreError):
     code = "UNSAFE_DRIVER"
 
 
-def hidden(address: str) -> str:
-    """Return an address as errors may tell it: without its password."""
-    return re.sub(r"(://[^\s:/@]*:)[^\s/]+(?=@)", r"\1***", address)
+def hidden(text: str) -> str:
+    """Return an address, or a text with addresses in it, as others may be told it: without passwords and tokens."""
+    text = ADDRESS.sub(lambda found: _without_password(found[0]), text)
+    return SECRETS.sub(lambda found: f"{next(each for each in found.groups() if each)}***", text)
+
+
+def _without_password(address: str) -> str:
+    """Leave a password out: it ends at the last @, since it may hold others, and slashes."""
+    before, at, behind = address.rpartition("@")
+    user = USER.search(before)
+    return f"{before[: user.end()]}***{at}{behind}" if user else address
 
 
 def parts_of(address: str) -> SplitResult:
@@ -236,5 +257,7 @@ def parts_of(address: str) -> SplitResult:
         for host in parts.netloc.rpartition("@")[2].split(","):  # a server may have several
             _ = urlsplit(f"//{host}").port
     except ValueError as error:
-        raise WiringError(f"{hidden(address)!r} is no address: {error}") from None
+        # What it quotes may be part of a password, as if one with a slash in it were a port.
+        why = "in a password, / is written %2F" if "@" in address and "'" in str(error) else error
+        raise WiringError(f"{hidden(address)!r} is no address: {why}") from None
     return parts

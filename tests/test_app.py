@@ -103,6 +103,11 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
         {"store": "postgresql://me:secret@a,b:99999/x"},
         "'postgresql://me:***@a,b:99999/x' is no address: Port",
     ),
+    (
+        "a slash in a password",
+        {"store": "postgresql://me:geheim/7@db/x"},
+        "'postgresql://me:***@db/x' is no address: in a password, / is written %2F",
+    ),
     ("no host", {"store": "postgresql://[::1/x"}, "is no address: Invalid IPv6 URL"),
     ("no events", {"events": []}, "an app needs events: events=OrderPlaced | OrderShipped, or a list of their classes"),
     ("a bare decision", {"decisions": deposit}, "decisions takes a list: write decisions=[deposit]"),

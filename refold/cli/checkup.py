@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeAlias
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import refold
-from refold.errors import RefoldError
+from refold.errors import SECRET_NAMES, RefoldError
 from refold.runtime.diagnose import Diagnosis, Severity
 
 Fine: TypeAlias = tuple[str, str]
@@ -142,17 +142,7 @@ def file_system(folder: Path) -> str:
 def secrets_of(url: str) -> list[str]:
     """Return what of an address nobody else may see."""
     parts = urlsplit(url)
-    given = [parts.password or "", *(value for name, value in parse_qsl(parts.query) if "pass" in name.lower())]
+    asked = parse_qsl(parts.query)
+    given = [value for name, value in asked if any(word in name.lower() for word in SECRET_NAMES)]
+    given.append(parts.password or "")
     return sorted({form for each in given if each for form in (each, unquote(each))}, key=len, reverse=True)
-
-
-def masked(url: str) -> str:
-    """Return an address without its password."""
-    parts = urlsplit(url)
-    if not parts.netloc:
-        return url  # a file, or memory
-    user, at, host = parts.netloc.rpartition("@")
-    name, colon, _ = user.partition(":")
-    query = [(name, HIDDEN if "pass" in name.lower() else value) for name, value in parse_qsl(parts.query)]
-    netloc = f"{name}{colon}{HIDDEN if colon else ''}{at}{host}"
-    return urlunsplit((parts.scheme, netloc, parts.path, urlencode(query, safe="/*"), ""))

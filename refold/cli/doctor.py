@@ -15,10 +15,10 @@ from msgspec.structs import replace
 
 from refold.app import App
 from refold.cli.app import JSON, STORE, loaded
-from refold.cli.checkup import HIDDEN, Found, masked, of_file, of_keys, of_programs, secrets_of
+from refold.cli.checkup import HIDDEN, Found, of_file, of_keys, of_programs, secrets_of
 from refold.contract.compare import compare
 from refold.contract.lock import NAME, read, written
-from refold.errors import NotKept, RefoldError, StoreTooOld
+from refold.errors import NotKept, RefoldError, StoreTooOld, hidden
 from refold.runtime.diagnose import SEVERITIES, Diagnosis, diagnose
 
 OPEN_SECONDS = 5.0
@@ -47,18 +47,18 @@ def doctor(app: str | None, keys: Path, store: str | None, *, as_json: bool) -> 
       refold doctor shop.main:app --json | jq -r '.findings[].command'
     """
     found = [*of_programs(), *of_keys(keys)]
-    hidden: list[str] = secrets_of(store or "")
+    secrets: list[str] = secrets_of(store or "")
     if app is not None:
         made = _app(app, store)
         if isinstance(made, App):
-            hidden += secrets_of(made.address)
+            secrets += secrets_of(made.address)
             found += [("app", f"{app} is wired well"), *_of_log(made), *_of_lock(app, made)]
             if urlsplit(made.address).scheme != "memory":
                 found += asyncio.run(_running(app, made))
         else:
             found.append(made)
-    fine = [(name, _without(said, hidden)) for name, said in (each for each in found if isinstance(each, tuple))]
-    findings = [_safe(each, hidden) for each in found if isinstance(each, Diagnosis)]
+    fine = [(name, _without(said, secrets)) for name, said in (each for each in found if isinstance(each, tuple))]
+    findings = [_safe(each, secrets) for each in found if isinstance(each, Diagnosis)]
     findings.sort(key=lambda each: SEVERITIES.index(each.severity))
     if as_json:
         told: dict[str, Any] = {"fine": [{"about": name, "found": said} for name, said in fine], "findings": findings}
@@ -90,7 +90,7 @@ def _of_log(app: App) -> Iterator[Found]:
     if not app.address:
         yield "log", "in a store that the app was given"
         return
-    yield "log", masked(app.address)
+    yield "log", hidden(app.address)
     parts = urlsplit(app.address)
     if parts.scheme == "memory":
         said = "what happens is gone when the process ends"
@@ -145,7 +145,7 @@ async def _running(name: str, app: App) -> list[Found]:
     except TimeoutError:
         return [Diagnosis("UNREACHABLE", "critical", title, f"nobody answered in {OPEN_SECONDS:g} s", command)]
     except StoreTooOld as error:
-        command = f"refold store migrate --store '{masked(app.address)}'"
+        command = f"refold store migrate --store '{hidden(app.address)}'"
         return [Diagnosis(error.code, "warning", "The log is of an older Refold", str(error), command)]
     except RefoldError as error:
         if error.data.get("absent"):
@@ -169,13 +169,13 @@ def _clock(last: datetime) -> list[Found]:
     return [("clock", "not behind the log")]
 
 
-def _safe(diagnosis: Diagnosis, hidden: list[str]) -> Diagnosis:
-    texts = {name: _without(getattr(diagnosis, name), hidden) for name in ("title", "cause", "command", "about")}
+def _safe(diagnosis: Diagnosis, secrets: list[str]) -> Diagnosis:
+    texts = {name: _without(getattr(diagnosis, name), secrets) for name in ("title", "cause", "command", "about")}
     return replace(diagnosis, **texts)
 
 
-def _without(text: str, hidden: list[str]) -> str:
-    for secret in hidden:
+def _without(text: str, secrets: list[str]) -> str:
+    for secret in secrets:
         text = text.replace(secret, HIDDEN)
     return text
 

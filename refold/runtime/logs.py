@@ -6,7 +6,6 @@ them out, with whatever else a program gives as `extra`.
 """
 
 import logging
-import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -15,13 +14,12 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from refold.errors import hidden
 from refold.runtime.telemetry import HAS_OPENTELEMETRY
 
 Form: TypeAlias = Literal["text", "json"]
 GIVEN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 """What every record has; all else was given as `extra`."""
-SECRETS = re.compile(r"(?P<at>://[^\s:/@]*:)[^\s/@]+(?=@)|(?P<word>\b(?:bearer|basic)\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
-"""Passwords in addresses, and credentials of HTTP: no record of Refold has any, but those of drivers may."""
 
 
 class JsonLines(logging.Formatter):
@@ -78,9 +76,8 @@ def about(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
 
 
 def cleaned(text: str) -> str:
-    """Return a text without passwords and tokens."""
-    text = text.encode(errors="replace").decode()
-    return SECRETS.sub(lambda found: f"{found['at'] or found['word'] or ''}***", text)
+    """Return a text without passwords and tokens: no record of Refold has any, but those of drivers may."""
+    return hidden(text.encode(errors="replace").decode())
 
 
 def _plain(text: str) -> str:

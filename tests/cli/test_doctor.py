@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from refold.cli import checkup
-from refold.cli.checkup import file_system, masked, of_file, of_keys, secrets_of
+from refold.cli.checkup import file_system, of_file, of_keys, secrets_of
 from refold.cli.doctor import doctor as command
 from refold.http.tokens import create
 from refold.runtime.diagnose import Diagnosis
@@ -97,8 +97,7 @@ def test_no_secret_is_shown(refold: Refold, monkeypatch: pytest.MonkeyPatch) -> 
         assert done.exit_code == 1
         assert "geh" not in done.stdout.replace("geht", "")
         assert "cannot be opened" in done.stdout
-    assert masked(URL) == "postgresql://ann:***@db.invalid:1/x?sslpassword=***&schema=s"
-    assert masked("sqlite:////tmp/a.db?durability=relaxed") == "sqlite:////tmp/a.db?durability=relaxed"
+        assert "postgresql://ann:***@db.invalid:1/x?sslpassword=***&schema=s" in done.stdout
     assert secrets_of(URL) == ["auch-geheim", "geh%40eim", "geh@eim"]
 
 

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.conftest import Log
 from tests.runtime.clicks import BROKEN, Clicked, Failing, clicks
 
 CANARY = "canary-5f1d"
+IN = "https://a.example/in?access_token=***&Client-Secret=***#x"
 
 
 @pytest.fixture
@@ -113,7 +115,24 @@ def test_an_error_comes_with_its_traceback() -> None:
         ("authorization: basic YWxhZGRpbjpvcGVu", "authorization: basic ***"),
         ("sqlite:///shop.db at 12:30:00 by me@here.example", "sqlite:///shop.db at 12:30:00 by me@here.example"),
         ("http://127.0.0.1:8080/a@b", "http://127.0.0.1:8080/a@b"),
+        ("http://broker.example:8080/a@b and [::1]", "http://broker.example:8080/a@b and [::1]"),
+        ("postgresql://ann:p/w@db/x is away", "postgresql://ann:***@db/x is away"),
+        ("postgresql://ann:p@w/2@db/x?schema=s", "postgresql://ann:***@db/x?schema=s"),
+        ("postgresql://db/x?user=a&password=geheim", "postgresql://db/x?user=a&password=***"),
+        ("postgresql://db/x?sslpassword=geheim&schema=s", "postgresql://db/x?sslpassword=***&schema=s"),
+        ("https://a.example/in?access_token=geheim&Client-Secret=geheim#x", IN),
+        ("basic authentication is needed", "basic authentication is needed"),
+        ("the bearer. Authentication failed", "the bearer. Authentication failed"),
+        ("Bearer eyJhbGciOi.J9-x is refused", "Bearer *** is refused"),
+        ("'authorization': 'Basic onlylettersinit'", "'authorization': 'Basic ***"),
     ],
 )
 def test_passwords_and_tokens_are_taken_out(text: str, expected: str) -> None:
     assert cleaned(text) == expected
+
+
+@pytest.mark.parametrize("text", ["://a:", "?passpass", "Basic a.a.a.", "authorization ", "&token"])
+def test_no_text_takes_long_to_clean(text: str) -> None:
+    started = time.process_time()
+    cleaned(text * 20_000)
+    assert time.process_time() - started < 1
