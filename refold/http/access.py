@@ -36,7 +36,9 @@ class Principal(Struct, frozen=True):
     tags: frozenset[str] | None = None
     """Only what has one of these tags may be seen or commanded: `customer:c-1`."""
     proof: str = ""
-    """By what a session knows them again: enough to look them up, nothing to come in with. See `Knows.again`."""
+    """By what a session or an open stream knows them again: enough to look them up, nothing to come in with.
+
+    See `Knows.again`. Without one a stream stays open until its reader leaves."""
 
     @property
     def sees_all(self) -> bool:

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -165,14 +166,22 @@ class Api:
         """Refuse who may not, or has asked too much."""
         principal.must_be(role)
         self._rates.take(principal.name)
-        if self._streams[principal.name] >= self.limits.streams:
-            raise Refusal(429, "TOO_MANY", f"{principal.name} has {self.limits.streams} open streams")
 
     def counted(self, response: Response, principal: Principal) -> Response:
-        """Have a stream count as open until it ends."""
+        """Have a stream count as open until it ends, which it does when its reader would not be let in any more."""
         if not isinstance(response, EventStream):
             return response
+        if self._streams[principal.name] >= self.limits.streams:
+            raise Refusal(429, "TOO_MANY", f"{principal.name} has {self.limits.streams} open streams")
+        if principal.proof:
+            response.may_go_on = partial(self._is_let_in, principal)
         return _Counted(response, self._streams, principal.name, self.app.telemetry.figures)
+
+    async def _is_let_in(self, principal: Principal) -> bool:
+        try:
+            return await self.access.again(principal.proof) == principal
+        except Refusal:
+            return False
 
     @asynccontextmanager
     async def _lifespan(self, _: object) -> AsyncGenerator[None]:
@@ -198,6 +207,8 @@ class _Counted(Response):
             await self._stream(scope, receive, send)
         finally:
             self._open[self._name] -= 1
+            if not self._open[self._name]:
+                del self._open[self._name]
             self._figures.count(STREAMS, by=-1)
 
 

@@ -1,7 +1,8 @@
 """Server-sent events: a stream that ends when its reader is gone or too slow, and can be taken up where it was."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +15,8 @@ BEAT_SECONDS = 15.0
 """How often a stream on which nothing happens says that it is still there."""
 SEND_SECONDS = 30.0
 """How long a reader may take nothing until it is let go; it can come back with `Last-Event-ID`."""
+LOOK_SECONDS = 1.0
+"""How often, at most, it is asked whether the reader may still have what comes."""
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"x-accel-buffering", b"no"),
@@ -30,17 +33,26 @@ class Sent(Struct, frozen=True):
 
 
 class EventStream(Response):
-    """Sends what an iterator gives, and closes it in the end."""
+    """Sends what an iterator gives, and closes it in the end.
+
+    `may_go_on` is asked before anything is sent, once a second at most; the stream ends when it says no.
+    """
+
+    may_go_on: Callable[[], Awaitable[bool]] | None = None
 
     def __init__(self, events: AsyncIterator[Sent]) -> None:
         self.status_code = 200
         self.background = None
         self._events = events
+        self._looked = time.monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the reader is gone."""
         async with asyncio.timeout(SEND_SECONDS):
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        if scope.get("method") == "HEAD":
+            await _sent(send, b"", more=False)
+            return
         sending = asyncio.create_task(self._send_all(send))
         leaving = asyncio.create_task(_left(receive))
         try:
@@ -58,20 +70,29 @@ class EventStream(Response):
         coming = asyncio.ensure_future(anext(self._events, None))
         try:
             while True:
-                await asyncio.wait([coming], timeout=BEAT_SECONDS)
-                if not coming.done():
+                came, _ = await asyncio.wait([coming], timeout=BEAT_SECONDS)
+                if await self._is_over():
+                    break
+                if not came:
                     await _sent(send, b": still here\n\n")
                     continue
                 event = coming.result()
                 if event is None:
-                    await _sent(send, b"", more=False)
-                    return
+                    break
                 await _sent(send, _text(event))
                 coming = asyncio.ensure_future(anext(self._events, None))
+            await _sent(send, b"", more=False)
         finally:
             coming.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await coming
+
+    async def _is_over(self) -> bool:
+        now = time.monotonic()
+        if self.may_go_on is None or now - self._looked < LOOK_SECONDS:
+            return False
+        self._looked = now
+        return not await self.may_go_on()
 
 
 async def _sent(send: Send, body: bytes, *, more: bool = True) -> None:

@@ -1,19 +1,22 @@
 """Who is let in: nobody from elsewhere without a key, and with one only to what it allows."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from refold.http import Access, Api, Keys, Limits
 from refold.http.access import ROLES
 from refold.http.api import ENDPOINTS
 from refold.http.tokens import create, revoke
-from tests.http.serving import problem, served
-from tests.http.shop import shop
+from tests.http.serving import problem, sent, served
+from tests.http.shop import ReceiveStock, shop
 
+LONG_AGO = "2020-01-01T00:00:00Z"
 OPEN = {"/health", "/ready"}
 ALLOWED = {
     "reader": {
@@ -215,11 +218,44 @@ async def test_who_has_too_many_streams_open_gets_no_more_until_one_ends(keys: P
                 assert third.status_code == 429
             async with client.stream("GET", "/log/follow", headers=bearer(other)) as fourth:
                 assert fourth.status_code == 200
+            assert (await client.get("/version", headers=bearer(one))).status_code == 200, "all else goes on"
         for _ in range(100):
             async with client.stream("GET", "/log/follow", headers=bearer(one)) as again:
                 if again.status_code == 200:
                     break
         assert again.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/log/follow", "/views/Stock/watch"])
+@pytest.mark.parametrize("change", ["revoked", "narrowed", "expired"])
+async def test_an_open_stream_ends_with_what_its_key_allows(
+    keys: Path, monkeypatch: pytest.MonkeyPatch, path: str, change: str
+) -> None:
+    monkeypatch.setattr("refold.http.tokens.LOOK_SECONDS", -1)
+    monkeypatch.setattr("refold.http.stream.LOOK_SECONDS", 0)
+    one, other = create(keys, "one", "reader"), create(keys, "other", "reader")
+    app = shop("memory:")
+    async with served(app, Access(Keys(keys))) as client:
+        async with (
+            asyncio.timeout(20),
+            client.stream("GET", path, headers=bearer(one)) as mine,
+            client.stream("GET", path, headers=bearer(other)) as others,
+        ):
+            of_mine, of_others = sent(mine), sent(others)
+            await app.execute(ReceiveStock("tea", 1))
+            if path == "/views/Stock/watch":
+                assert ((await anext(of_mine))["event"], (await anext(of_others))["event"]) == ("begun", "begun")
+            assert "tea" in (await anext(of_mine))["text"]
+            assert "tea" in (await anext(of_others))["text"]
+            if change == "revoked":
+                revoke(keys, "one")
+            else:
+                found = msgspec.json.decode(keys.read_bytes())
+                found["keys"][0] |= {"narrowed": {"tags": ["product:cup"]}, "expired": {"expires": LONG_AGO}}[change]
+                keys.write_bytes(msgspec.json.encode(found))
+            await app.execute(ReceiveStock("canary", 1))
+            assert "canary" in (await anext(of_others))["text"]
+            assert [each async for each in of_mine] == []
 
 
 async def test_no_page_from_elsewhere_may_read_an_answer(keys: Path) -> None:

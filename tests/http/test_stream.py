@@ -7,6 +7,8 @@ import pytest
 
 from refold.http import stream
 from refold.http.stream import EventStream, Sent
+from tests.http.serving import served
+from tests.http.shop import shop
 
 
 async def forever() -> Any:
@@ -86,3 +88,12 @@ async def test_an_error_in_it_is_not_swallowed() -> None:
 
     with pytest.raises(RuntimeError, match="broken"):
         await EventStream(fails())({"type": "http"}, lambda: until(asyncio.Event()), send)  # type: ignore[arg-type, return-value]
+
+
+async def test_whether_there_is_one_can_be_asked() -> None:
+    async with served(shop("memory:")) as client, asyncio.timeout(10):
+        for path in ("/log/follow", "/views/Stock/watch"):
+            answer = await client.head(path)
+            assert (answer.status_code, answer.content) == (200, b"")
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            assert (await client.get("/version")).status_code == 200, "the connection is free"
