@@ -167,7 +167,7 @@ class _Bound:
         principal = await self._desk.sessions.principal(request)
         if principal is None:
             return login.first(self._desk, request)
-        if request.method != "GET":
+        if request.method not in ("GET", "HEAD"):
             must_be_own_page(request)
         self._desk.api.admit(principal, self._page.role)
         if not (principal.sees_all or self._page.narrowed):

@@ -97,6 +97,7 @@ async def test_on_this_machine_no_key_is_needed() -> None:
         assert answer.status_code == 200
         assert "local" in answer.text
         assert "Log out" not in answer.text
+        assert (await client.head("/console/")).status_code == 200
         assert (await client.get("/log/head")).json() == {"position": 0}, "the API stands beside it"
         elsewhere = await client.get("/console/", headers={"Host": "shop.example"})
         assert elsewhere.status_code == 401
