@@ -71,7 +71,7 @@ class Views(Protocol):
     """
 
     async def create(self, tables: Sequence[Table]) -> None:
-        """Make tables exist, all or none; those that do are left as they are."""
+        """Make tables exist, all or none; those that do are left as they are, but get the indexes that they lack."""
         ...
 
     async def widen(self, table: Table, like: Any) -> None:

@@ -30,6 +30,7 @@ BOUNDS: tuple[Compare, ...] = ("lt", "le", "gt", "ge")
 KEYS_AT_ONCE = 1_000
 MISSING = "no such table"
 THERE = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?"
+INDEXED = "SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND name = ?"
 WORDS = "_words"
 ROW = "_rowid_"
 """What SQLite calls the number of a row, if no field is called so."""
@@ -59,7 +60,7 @@ class SqliteViews:
         """Make tables exist."""
 
         def look(connection: apsw.Connection) -> bool:
-            return all(_is_there(connection, table) for table in tables)
+            return all(_is_there(connection, table) and _is_indexed(connection, table) for table in tables)
 
         def work(connection: apsw.Connection) -> None:
             for table in tables:
@@ -393,6 +394,10 @@ def _is_there(connection: apsw.Connection, table: Table) -> bool:
     return bool(connection.execute(THERE, (_plain_name(table.stored),)).get)
 
 
+def _is_indexed(connection: apsw.Connection, table: Table) -> bool:
+    return all(connection.execute(INDEXED, (_index_name(table, names),)).get for names in table.indexes)
+
+
 def _missing_columns(connection: apsw.Connection, table: Table) -> list[Column]:
     """Return the columns that a table in the database lacks, or raise `WiringError` if it could not just get them."""
     found = connection.execute("SELECT name, type, pk FROM pragma_table_info(?)", (_plain_name(table.stored),))
@@ -419,7 +424,7 @@ def _create(table: Table) -> list[str]:
     columns += [] if table.key else ['"only_row" INTEGER NOT NULL DEFAULT 1 CHECK ("only_row" = 1)']
     create = f"CREATE TABLE IF NOT EXISTS {_quoted(table)} ({', '.join(columns)}, PRIMARY KEY ({key}))"
     indexes = [
-        f"CREATE INDEX IF NOT EXISTS {_name(_plain_name(table.stored) + '_' + '_'.join(names))} "
+        f"CREATE INDEX IF NOT EXISTS {_name(_index_name(table, names))} "
         f"ON {_quoted(table)} ({', '.join(map(_name, names))})"
         for names in table.indexes
     ]
@@ -467,6 +472,10 @@ def _operand_of(form: Form, sql: str) -> str:
 
 def _columns(table: Table) -> str:
     return ", ".join(_name(column.name) for column in table.columns)
+
+
+def _index_name(table: Table, names: Sequence[str]) -> str:
+    return f"{_plain_name(table.stored)}_{'_'.join(names)}"
 
 
 def _plain_name(name: str) -> str:

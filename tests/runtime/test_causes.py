@@ -5,8 +5,10 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import apsw
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -16,17 +18,20 @@ from refold import NewEvent, Query
 from refold.bus.memory import MemoryBus
 from refold.model.record import Metadata
 from refold.runtime import causes as limits
+from refold.runtime.books import PARKED, SKIPPED, TIMERS
 from refold.runtime.causes import Cause, Causes
 from refold.store.api import Store
 from refold.store.memory import MemoryStore
 from refold.store.open import open_store
 from refold.testing import Clock
+from refold.view.table import Table
 from tests.conftest import Log
 from tests.runtime.causing import Place, Placed, Reserved, billing, shop
 
 ON_POSTGRES = True
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+KEY = "subscription, position, key"
 
 
 @pytest.fixture
@@ -158,6 +163,17 @@ async def test_a_timer_is_in_the_tree_whatever_becomes_of_it(store: Store, clock
         await app.execute(Place("o-3"))
     async with shop(store, clock=clock, processes=[]).passive() as app:
         assert await app.causes(both["late"]) is not None, "also by a program that lacks the process"
+
+
+@pytest.mark.parametrize(("table", "order"), [(TIMERS, "process, name"), (PARKED, KEY), (SKIPPED, KEY)])
+async def test_what_has_not_come_of_events_is_sought_by_position(tmp_path: Path, table: Table, order: str) -> None:
+    async with shop(f"sqlite:///{tmp_path}/log.db"):
+        pass
+    database = apsw.Connection(str(tmp_path / "log.db"))
+    sql = f"EXPLAIN QUERY PLAN SELECT * FROM view_{table.stored} WHERE position IN (?, ?) ORDER BY {order} LIMIT 9"
+    plan = [row[-1] for row in database.execute(sql, (1, 2))]
+    assert plan[0] == f"SEARCH view_{table.stored} USING INDEX view_{table.stored}_position (position=?)"
+    database.close()
 
 
 async def test_a_timer_that_nobody_executes_is_stuck(clock: Clock) -> None:

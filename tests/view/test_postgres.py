@@ -244,6 +244,26 @@ async def test_an_index_gives_rows_in_order(views: PostgresViews, store: Postgre
         await reader.close()
 
 
+async def test_a_table_that_is_there_gets_the_indexes_that_it_lacks_from_its_owner(server: PostgresServer) -> None:
+    now = table_of(Mark, "_mark", ["name"], indexes=[("position",)])
+    long = table_of(Mark, "m" * 60, ["name"], indexes=[("position",)])
+    owner = await open_views_at(server.url("owned"))
+    await owner.create([MARKS])
+    admin = await asyncpg.connect(server.url().split("?")[0] + f"?host={server.folder}")
+    await admin.execute("CREATE ROLE another LOGIN; GRANT USAGE, CREATE ON SCHEMA owned_view TO another")
+    another = await open_views_at(server.url("owned", user="another"))
+    indexes = "SELECT indexname FROM pg_indexes WHERE schemaname = 'owned_view' AND tablename = $1 ORDER BY 1"
+    try:
+        for views, expected in ((another, []), (owner, ["_mark_position_idx"]), (owner, ["_mark_position_idx"])):
+            await views.create([now, *([long] if views is owner else [])])
+            assert [name for (name,) in await admin.fetch(indexes, "_mark")] == ["_mark_pkey", *expected]
+        assert len(await admin.fetch(indexes, "m" * 60)) == 2
+    finally:
+        await admin.close()
+        await another.close()
+        await owner.close()
+
+
 async def test_writers_in_opposite_order_wait_for_each_other(views: PostgresViews) -> None:
     """Two that take the same rows the other way round are one after the other, not an error."""
     rows = [Item("a"), Item("b")]

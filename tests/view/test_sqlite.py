@@ -15,6 +15,10 @@ from refold.testing.view_contract import ViewContract
 from refold.view.api import Put
 from refold.view.open import open_views_at
 from refold.view.sqlite import SqliteViews
+from refold.view.table import table_of
+
+BEFORE = table_of(Thing, "Noted", ["thing_id"])
+NOW = table_of(Thing, "Noted", ["thing_id"], indexes=[("text",)])
 
 
 class TestSqliteViews(ViewContract):
@@ -40,6 +44,20 @@ async def test_what_is_exposed_goes_with_its_table(tmp_path: Path) -> None:
     assert reader.execute("SELECT text FROM view_Thing").get == "two"
     await views.drop([OTHER.stored, TEXT.stored])
     assert reader.execute("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'view%'").get == 0
+    reader.close()
+    await views.close()
+
+
+async def test_a_table_that_is_there_gets_the_indexes_that_it_lacks(tmp_path: Path) -> None:
+    views = await open_views_at(f"sqlite:///{tmp_path / 'views.db'}")
+    reader = apsw.Connection(str(tmp_path / "views.db"))
+    await views.create([BEFORE])
+    await views.write([Put(BEFORE, [Thing("a", "tea")])])
+    for _ in range(2):
+        await views.create([NOW])
+    plan = [row[-1] for row in reader.execute("EXPLAIN QUERY PLAN SELECT * FROM view_Noted WHERE text IN ('tea', '')")]
+    assert plan == ["SEARCH view_Noted USING INDEX view_Noted_text (text=?)"]
+    assert await views.get(NOW, [("a",)]) == {("a",): Thing("a", "tea")}
     reader.close()
     await views.close()
 

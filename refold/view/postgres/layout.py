@@ -70,11 +70,20 @@ class Layout:
         # A table without a key holds one row: it has a column that can only be true.
         columns += [] if self.table.key else ['"only_row" boolean NOT NULL DEFAULT true CHECK ("only_row")']
         columns += ['"_words" tsvector'] if self.table.searched else []
-        indexes = [f"CREATE INDEX ON {self.name} ({self._ordered(names)})" for names in self.table.indexes]
+        indexes = [self.index(names) for names in self.table.indexes]
         indexes += [f'CREATE INDEX ON {self.name} USING gin ("_words")'] if self.table.searched else []
         # Rows change often; room in their pages keeps a change from touching every index.
         room = " WITH (fillfactor = 70)"
         return [f"CREATE TABLE {self.name} ({', '.join(columns)}, PRIMARY KEY ({self.key})){room}", *indexes]
+
+    def index(self, names: Sequence[str]) -> str:
+        """Return the statement that makes an index, to which PostgreSQL gives the name."""
+        return f"CREATE INDEX ON {self.name} ({self._ordered(names)})"
+
+    def indexes(self) -> dict[str, str]:
+        """Return what makes the indexes whose names are known, by name: PostgreSQL cuts long ones short."""
+        named = {f"{self.table.stored}_{'_'.join(names)}_idx": self.index(names) for names in self.table.indexes}
+        return {name: statement for name, statement in named.items() if len(name.encode()) <= MAX_NAME_BYTES}
 
     def sent(self, rows: Sequence[Any]) -> list[list[Any]]:
         """Return rows as columns."""

@@ -39,6 +39,13 @@ SELECT EXISTS (
     SELECT FROM pg_class AS kept INNER JOIN pg_namespace AS place ON kept.relnamespace = place.oid
     WHERE place.nspname = current_schema AND kept.relname = $1
 )"""
+# Only for who owns the table, which another role may.
+LACKS_INDEX = """
+SELECT
+    pg_has_role(kept.relowner, 'USAGE')
+    AND NOT EXISTS (SELECT FROM pg_class AS other WHERE other.relnamespace = place.oid AND other.relname = $2)
+FROM pg_class AS kept INNER JOIN pg_namespace AS place ON kept.relnamespace = place.oid
+WHERE place.nspname = current_schema AND kept.relname = $1"""
 
 T = TypeVar("T")
 
@@ -88,17 +95,16 @@ class PostgresViews:
         """Make tables exist."""
         layouts = [self._layout(table) for table in tables]
 
-        async def missing(connection: Connection) -> list[Layout]:
-            return [each for each in layouts if not await connection.fetchval(THERE, each.table.stored)]
+        async def missing(connection: Connection) -> list[str]:
+            return [statement for each in layouts for statement in await _missing(connection, each)]
 
         async def work(connection: Connection) -> None:
             if not await missing(connection):
                 return
             async with connection.transaction():
                 await connection.execute(LOCK)
-                for layout in await missing(connection):
-                    for statement in layout.create():
-                        await connection.execute(statement)
+                for statement in await missing(connection):
+                    await connection.execute(statement)
 
         await self._connections.run(work)
 
@@ -324,3 +330,12 @@ def _where(layout: Layout, conditions: Sequence[Condition]) -> tuple[list[str], 
             f"{name} = ANY ({place}[])" if each.compare == "in" else f"{name} {COMPARES[each.compare]} {place}"
         )
     return terms, bound
+
+
+async def _missing(connection: Connection, layout: Layout) -> list[str]:
+    """Return the statements that make a table, or the indexes that it lacks."""
+    name = layout.table.stored
+    if not await connection.fetchval(THERE, name):
+        return layout.create()
+    indexes = layout.indexes().items()
+    return [statement for index, statement in indexes if await connection.fetchval(LACKS_INDEX, name, index)]
