@@ -9,34 +9,37 @@ from refold.http.log import Wired
 from refold.http.operations import inspected
 from refold.http.problem import Refusal
 from refold.runtime.books import Skipped
-from refold.runtime.groups import Which, group_of, groups
+from refold.runtime.groups import Which, grouped
 
 FEW, MOST = 8, 500
 """How many of a group are shown beside others, and by itself."""
+READ = 2_000
+"""How many a page looks at, since it does so every two seconds."""
+GROUPS = 30
 SKIPPED = 200
 
 
 async def show(visit: Visit) -> Response:
     """Show what is parked, by what went wrong."""
     of, group = visit.text("of"), visit.text("group")
-    parked = await visit.app.operations.parked(of)
-    found = [each for each in groups(parked) if group in (None, each.id)]
-    rows = {each.id: [row for row in parked if row.error and group_of(row) == each.id] for each in found}
+    parked = await visit.app.operations.parked(of, limit=READ + 1)
+    found = [(each, rows) for each, rows in grouped(parked[:READ]) if group in (None, each.id)]
     return visit.page(
         "parked.html",
-        groups=found,
-        rows={each: some[: MOST if group else FEW] for each, some in rows.items()},
+        groups=[(each, rows[: MOST if group else FEW]) for each, rows in found[:GROUPS]],
+        count=len(found),
+        read=READ if len(parked) > READ else None,
         of=of,
         group=group,
-        failed=sum(each.count for each in found),
-        waiting=sum(each.behind for each in found),
+        failed=sum(each.count for each, _ in found),
+        waiting=sum(each.behind for each, _ in found),
     )
 
 
 async def skipped(visit: Visit) -> Response:
     """Show what was left out, when, by whom and why."""
-    found: list[Skipped] = await visit.app.operations.skipped()
-    return visit.page("skipped.html", skipped=found[::-1][:SKIPPED], count=len(found))
+    found: list[Skipped] = await visit.app.operations.skipped(limit=SKIPPED)
+    return visit.page("skipped.html", skipped=found[::-1], most=SKIPPED)
 
 
 async def inspect(visit: Visit) -> Response:

@@ -34,7 +34,7 @@ from refold.http.operating import (
 from refold.http.problem import Refusal
 from refold.runtime.audit import Act
 from refold.runtime.books import Comparison, Parked, Skipped, Version
-from refold.runtime.groups import Which, group_of, groups
+from refold.runtime.groups import Which, group_of, grouped
 from refold.runtime.operate import Operations
 from refold.runtime.running import named
 from refold.runtime.standing import Standing
@@ -57,9 +57,12 @@ async def versions(call: Call) -> Response:
 
 async def parked(call: Call) -> Response:
     """Tell what is parked, by what went wrong."""
-    all_ = await _operations(call).parked(call.text("of"))
-    wanted = [each for each in all_ if call.text("group") in (None, group_of(each))]
-    return answer(Failures(groups(wanted), [fails(each) for each in wanted[: call.limit(PAGE)]], len(wanted)))
+    rows, wanted = await _operations(call).parked(call.text("of")), call.text("group")
+    found = [(group, failed) for group, failed in grouped(rows) if wanted in (None, group.id)]
+    if wanted is not None:
+        rows = [each for _, failed in found for each in failed]
+    listed = [fails(each) for each in rows[: call.limit(PAGE)]]
+    return answer(Failures([group for group, _ in found], listed, len(rows)))
 
 
 async def inspect(call: Call) -> Response:
@@ -71,8 +74,8 @@ async def inspect(call: Call) -> Response:
 
 async def skipped(call: Call) -> Response:
     """Tell what was skipped, when, by whom and why; the newest first."""
-    rows: list[Skipped] = await _operations(call).skipped()
-    return answer(rows[::-1][: call.limit(PAGE)])
+    rows: list[Skipped] = await _operations(call).skipped(limit=call.limit(PAGE))
+    return answer(rows[::-1])
 
 
 async def waiting(call: Call) -> Response:

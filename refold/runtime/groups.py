@@ -70,6 +70,11 @@ class Which(Struct, frozen=True, forbid_unknown_fields=True):
 
 def groups(parked: Iterable[Parked]) -> list[Group]:
     """Return parked events by what went wrong, the largest groups first."""
+    return [group for group, _ in grouped(parked)]
+
+
+def grouped(parked: Iterable[Parked]) -> list[tuple[Group, list[Parked]]]:
+    """Return each group of parked events, the largest first, with those that have failed."""
     failed: dict[str, list[Parked]] = {}
     behind: dict[tuple[str, str], int] = {}
     for each in parked:
@@ -78,8 +83,8 @@ def groups(parked: Iterable[Parked]) -> list[Group]:
         else:
             held = (each.subscription, each.key)
             behind[held] = behind.get(held, 0) + 1
-    found = [_group(number, rows, behind) for number, rows in failed.items()]
-    return sorted(found, key=lambda each: (-each.count, each.name, each.error))
+    found = [(_group(number, rows, behind), rows) for number, rows in failed.items()]
+    return sorted(found, key=lambda each: (-each[0].count, each[0].name, each[0].error))
 
 
 def group_of(parked: Parked) -> str:

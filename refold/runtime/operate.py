@@ -52,9 +52,9 @@ class Operations:
         every = [*running.subscriptions(), *running.inlets.values()]
         return {each.name: str(each.failure) for each in every if each.failure is not None}
 
-    async def parked(self, name: str | None = None) -> list[Parked]:
-        """Return what is parked, of one projection or process or all, in the order of positions."""
-        return await self._running.parked(name)
+    async def parked(self, name: str | None = None, *, limit: int | None = None) -> list[Parked]:
+        """Return what is parked, of one projection or process or all, the first so many in the order of positions."""
+        return await self._running.parked(name, limit)
 
     async def failing(self, which: Which) -> list[Parked]:
         """Return the parked events that are meant, in the order of positions."""
@@ -205,9 +205,9 @@ class Operations:
         async with self._acting("import_rows", type(first).__name__, actor):
             return await self._moving.import_rows(chain([first], coming))
 
-    async def skipped(self) -> list[Skipped]:
-        """Return what was skipped, when, by whom and why."""
-        return await self._running.skipped()
+    async def skipped(self, *, limit: int | None = None) -> list[Skipped]:
+        """Return what was skipped, when, by whom and why: the last so many, the newest at the end."""
+        return await self._running.skipped(limit)
 
     async def versions(self, projection: str) -> list[Version]:
         """Return the versions of a projection."""

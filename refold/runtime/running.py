@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from refold.errors import InvalidQuery, StoreError, SubscriptionFailed, WaitTimeout
 from refold.runtime.analyse import Analytics
@@ -179,20 +180,21 @@ class Running:
         else:
             await self._reached_elsewhere(name, position, seconds)
 
-    async def parked(self, name: str | None = None) -> list[Parked]:
-        """Return what is parked, of one projection or process or all, in the order of positions."""
+    async def parked(self, name: str | None = None, limit: int | None = None) -> list[Parked]:
+        """Return what is parked, of one projection or process or all, the first so many in the order of positions."""
         rows: list[Parked] = []
         for books in self.books:
-            found: list[Parked] = await books.find(PARKED)
-            rows += [row for row in found if name is None or named(row.subscription) == name]
-        return sorted(rows, key=lambda row: (row.position, row.subscription, row.parked_at))
+            for where in _of(name):
+                rows += await books.find(PARKED, where, limit, order="position")
+        return sorted(rows, key=lambda row: (row.position, row.subscription, row.parked_at))[:limit]
 
-    async def skipped(self) -> list[Skipped]:
-        """Return what was skipped, when, by whom and why."""
+    async def skipped(self, limit: int | None = None) -> list[Skipped]:
+        """Return what was skipped, when, by whom and why: the last so many."""
         rows: list[Skipped] = []
         for books in self.books:
-            rows += await books.find(SKIPPED)
-        return sorted(rows, key=lambda row: row.skipped_at)
+            rows += await books.find(SKIPPED, None, limit, order="-skipped_at")
+        rows.sort(key=lambda row: row.skipped_at, reverse=True)
+        return rows[:limit][::-1]
 
     async def mend(self, parked: Sequence[Parked], action: Action, reason: str = "", actor: str = "") -> None:
         """Have the owners of subscriptions try parked events again, or skip them."""
@@ -296,3 +298,10 @@ async def _open(asked: Sequence[tuple[Books, Request]]) -> list[tuple[Books, Req
 def named(subscription: str) -> str:
     """Return the name of the projection or process that a subscription belongs to."""
     return subscription.partition("@")[0]
+
+
+def _of(name: str | None) -> list[dict[str, Any]]:
+    """Return conditions for the subscriptions of one projection or process, or all: each row meets one of them."""
+    if name is None:
+        return [{}]
+    return [{"subscription": name}, {"subscription__ge": f"{name}@", "subscription__lt": f"{name}A"}]  # A comes after @

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,9 @@ from refold.http import Access, Api, Keys
 from refold.http.access import Role
 from refold.http.tokens import create
 from refold.runtime import subscription
+from refold.runtime.books import PARKED, Parked
+from refold.runtime.groups import group_of
+from refold.view.api import Put
 from tests.cli import billing
 from tests.console.browsing import Browser, enter
 from tests.http.serving import served
@@ -194,6 +198,30 @@ async def test_a_group_is_skipped_with_a_reason_that_is_not_lost_while_it_is_typ
         assert await acts(app) == [("skip", "Clicks", "ann", f"a bad import {HOSTILE}")]
         width = await page.evaluate("document.documentElement.scrollWidth")
         assert width <= 390, "it fits on a phone"
+
+
+async def test_a_page_looks_at_so_many_that_are_parked_and_once_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, asked = clicks("memory:"), list[Parked]()
+
+    def counted(row: Parked) -> str:
+        asked.append(row)
+        return group_of(row)
+
+    monkeypatch.setattr("refold.runtime.groups.group_of", counted)
+    async with served(Console(Api(app))) as client:
+        now = datetime.now(UTC)
+        kinds = [f"{'x' * at}Error()" for at in range(100)]
+        rows = [Parked("Clicks@v1", at, f'["page:{at}"]', "Failing", now, now, kind) for at, kind in enumerate(kinds)]
+        await app._now.books[0].write(Put(PARKED, rows))
+        text = (await client.get("/console/parked")).text
+        assert asked == rows
+        assert "<strong>100</strong> failed in 100 ways, 0 wait behind them." in text
+        assert text.count('<section class="card bad"') == 30
+        assert "70 more ways are not shown" in text
+        monkeypatch.setattr("refold.console.parked.READ", 40)
+        text = (await client.get("/console/parked?of=Clicks")).text
+        assert "<strong>40</strong> failed in 40 ways" in text
+        assert "These are the first 40 that are parked; there are more." in text
 
 
 async def test_a_process_that_is_stuck_is_resumed_and_given_up(browser: Browser, tmp_path: Path) -> None:

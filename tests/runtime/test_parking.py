@@ -9,7 +9,8 @@ import pytest
 
 from refold import InvalidQuery, SubscriptionFailed, kept
 from refold.runtime import parking
-from refold.runtime.books import Parked
+from refold.runtime.books import PARKED, SKIPPED, Parked, Skipped
+from refold.view.api import Put
 from tests.conftest import Log
 from tests.runtime.clicks import BROKEN, Broken, Busy, BusyPages, Clicked, Clicks, Failing, Tally, clicks
 
@@ -144,6 +145,22 @@ async def test_a_projection_with_tables_undoes_what_a_failing_event_has_done(log
         broken.clear()
         await app.operations.retry()
         assert await app.view(Busy).find() == [Busy("a", 9), Busy("b", 4)]
+
+
+async def test_only_so_many_are_read_and_of_one_alone(log: Log) -> None:
+    async with clicks(log) as app:
+        now = datetime.now(UTC)
+        names = ("Clicks@v1", "Clicks@v2#0/4", "Clicks2@v1", "Clicks", "Click@v1", "ClicksA", "mail")
+        rows = [Parked(name, 9 - at, '["page:a"]', "Failing", now, now) for at, name in enumerate(names)]
+        await app._now.books[0].write(Put(PARKED, rows))
+        of = app.operations.parked
+        assert [each.subscription for each in await of("Clicks")] == ["Clicks", "Clicks@v2#0/4", "Clicks@v1"]
+        assert [each.subscription for each in await of("mail")] == ["mail"]
+        assert [each.position for each in await of("Clicks", limit=2)] == [6, 8]
+        assert [each.position for each in await of(limit=2)] == [3, 4]
+        gone = [Skipped(name, at, "", "Failing", "", "", now + timedelta(seconds=at)) for at, name in enumerate(names)]
+        await app._now.books[0].write(Put(SKIPPED, gone))
+        assert [each.position for each in await app.operations.skipped(limit=2)] == [5, 6]
 
 
 def test_what_cannot_be_written_of_an_error_is_left_out() -> None:
