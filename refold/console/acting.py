@@ -10,8 +10,6 @@ from refold.http.call import whole
 from refold.http.problem import Refusal
 from refold.runtime.groups import Which
 
-WITHHELD = "operators see what it says"
-
 
 async def done(visit: Visit, work: Callable[[], Awaitable[str]], *back: str, **query: object) -> Response:
     """Do something that returns what to say of it, and go to a page that says so, or why it failed."""

@@ -85,7 +85,7 @@ PAGES = (
     Page("POST", "/projections/{name}/drop", "operator", projections.drop),
     Page("GET", "/parked", "reader", parked.show, "Parked"),
     Page("GET", "/parked/skipped", "reader", parked.skipped),
-    Page("GET", "/parked/at/{position}", "operator", parked.inspect),
+    Page("GET", "/parked/at/{position}", "reader", parked.inspect),
     Page("POST", "/parked/retry", "operator", parked.retry),
     Page("GET", "/parked/skip", "operator", parked.ask_skip),
     Page("POST", "/parked/skip", "operator", parked.skip),

@@ -6,7 +6,7 @@ from starlette.responses import Response
 from refold.console.acting import done, options, which, words
 from refold.console.visit import Visit
 from refold.http.log import Wired
-from refold.http.operations import inspected
+from refold.http.operations import inspected, shown
 from refold.http.problem import Refusal
 from refold.runtime.books import Skipped
 from refold.runtime.groups import Which, grouped
@@ -26,7 +26,7 @@ async def show(visit: Visit) -> Response:
     found = [(each, rows) for each, rows in grouped(parked[:READ]) if group in (None, each.id)]
     return visit.page(
         "parked.html",
-        groups=[(each, rows[: MOST if group else FEW]) for each, rows in found[:GROUPS]],
+        groups=[(*shown([each], visit.principal), rows[: MOST if group else FEW]) for each, rows in found[:GROUPS]],
         count=len(found),
         read=READ if len(parked) > READ else None,
         of=of,
@@ -46,7 +46,7 @@ async def inspect(visit: Visit) -> Response:
     """Show what is parked at a position, whole."""
     meant = which({"position": visit.path("position"), "of": visit.text("of") or ""})
     operations = visit.app.operations
-    found = [await inspected(operations, each) for each in await operations.failing(meant)]
+    found = [await inspected(operations, each, visit.principal) for each in await operations.failing(meant)]
     return visit.page("inspect.html", position=visit.path("position"), found=found, of=meant.of, data=_data)
 
 

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from refold.console.acting import done
 from refold.console.visit import Visit
 from refold.errors import InvalidQuery
-from refold.http.operations import awaited
+from refold.http.operations import awaited, shown
 
 MOST = 300
 
@@ -27,7 +27,7 @@ async def show(visit: Visit) -> Response:
         names=names,
         process=process,
         only_stuck=only_stuck,
-        rows=[awaited(each) for each in wanted[:MOST]],
+        rows=[awaited(each) for each in shown(wanted[:MOST], visit.principal)],
         count=len(wanted),
         stuck=sum(each.is_stuck for each in waiting),
         timers=sum(bool(each.name) for each in waiting),

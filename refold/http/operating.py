@@ -46,7 +46,7 @@ class Inspected(Struct, frozen=True):
 
     parked: Parked
     event: Wired | None
-    """None for a timer, or a message of another context."""
+    """None for a timer, or a message of another context, which operators see."""
     message: dict[str, str] | None = None
     timer: str = ""
 

@@ -1,13 +1,14 @@
 """`/operations/…`: what operators see and do, as `app.operations` has it.
 
-Who is narrowed to some tags or views sees nothing here: figures, keys and errors are about all that there is. What a
-program says of its failures is for operators only, since it may say anything.
+Who is narrowed to some tags or views sees nothing here: figures, keys and errors are about all that there is. All
+others see everything but what a program says of its failures: that is for operators, since it may say anything.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any, Literal, TypeVar
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 from starlette.responses import Response
 
@@ -37,11 +38,14 @@ from refold.runtime.books import Comparison, Parked, Skipped, Version
 from refold.runtime.groups import Which, group_of, grouped
 from refold.runtime.operate import Operations
 from refold.runtime.running import named
-from refold.runtime.standing import Standing
+from refold.runtime.standing import NOBODY
 from refold.runtime.waiting import Waiting
 
+T = TypeVar("T", bound=Struct)
 PAGE = 100
-WITHHELD = "it has trouble, which operators may see"
+WITHHELD = "operators see why"
+WORDS = ("trouble", "error", "traceback", "state")
+"""The fields in which stands what programs say of their failures, and what came of it."""
 INBOX = "inbox."
 
 
@@ -61,27 +65,27 @@ async def parked(call: Call) -> Response:
     found = [(group, failed) for group, failed in grouped(rows) if wanted in (None, group.id)]
     if wanted is not None:
         rows = [each for _, failed in found for each in failed]
-    listed = [fails(each) for each in rows[: call.limit(PAGE)]]
-    return answer(Failures([group for group, _ in found], listed, len(rows)))
+    listed = shown([fails(each) for each in rows[: call.limit(PAGE)]], call.principal)
+    return answer(Failures(shown([group for group, _ in found], call.principal), listed, len(rows)))
 
 
 async def inspect(call: Call) -> Response:
     """Return what is parked at a position, whole."""
     which = Which(positions=(whole(call.path("position")) or 0,), of=call.text("of"))
     operations = _operations(call)
-    return answer([await inspected(operations, each) for each in await operations.failing(which)])
+    return answer([await inspected(operations, each, call.principal) for each in await operations.failing(which)])
 
 
 async def skipped(call: Call) -> Response:
     """Tell what was skipped, when, by whom and why; the newest first."""
     rows: list[Skipped] = await _operations(call).skipped(limit=call.limit(PAGE))
-    return answer(rows[::-1])
+    return answer(shown(rows[::-1], call.principal))
 
 
 async def waiting(call: Call) -> Response:
     """Tell what processes and effects have still to do."""
     rows = await _operations(call).waiting(call.text("process"))
-    return answer([awaited(each) for each in rows[: call.limit(PAGE)]])
+    return answer([awaited(each) for each in shown(rows[: call.limit(PAGE)], call.principal)])
 
 
 async def audit(call: Call) -> Response:
@@ -180,11 +184,9 @@ async def drop(call: Call) -> Response:
     return answer(Done(int(there)))
 
 
-def shown(rows: Sequence[Standing], principal: Principal) -> list[Standing]:
-    """Return how things stand, to somebody: what failures say is for operators."""
-    if principal.can_be("operator"):
-        return list(rows)
-    return [replace(each, trouble=WITHHELD) if each.trouble else each for each in rows]
+def shown(rows: Iterable[T], principal: Principal) -> list[T]:
+    """Return rows as somebody is shown them: what programs say of their failures is for operators."""
+    return list(rows) if principal.can_be("operator") else [_withheld(each) for each in rows]
 
 
 def fails(parked: Parked) -> Fails:
@@ -194,17 +196,20 @@ def fails(parked: Parked) -> Fails:
     return Fails(name=named(parked.subscription), group=group, **given)
 
 
-async def inspected(operations: Operations, parked: Parked) -> Inspected:
-    """Return a parked event with what it is."""
+async def inspected(operations: Operations, parked: Parked, principal: Principal) -> Inspected:
+    """Return a parked event with what it is, as somebody is shown it; messages are for operators, too."""
+    [row] = shown([parked], principal)
     if parked.timer:
-        return Inspected(parked, None, timer=parked.timer)
+        return Inspected(row, None, timer=parked.timer)
     if parked.subscription.startswith(INBOX):
+        if not principal.can_be("operator"):
+            return Inspected(row, None)
         message = await operations.message(parked)
         body = {"id": message.id, "key": message.key, "body": message.body.decode(errors="replace")}
-        return Inspected(parked, None, message=body)
+        return Inspected(row, None, message=body)
     async for stored in operations.events(after=parked.position - 1, upto=parked.position):
-        return Inspected(parked, wired(stored))
-    return Inspected(parked, None)
+        return Inspected(row, wired(stored))
+    return Inspected(row, None)
 
 
 def awaited(waiting: Waiting) -> Awaited:
@@ -215,6 +220,11 @@ def awaited(waiting: Waiting) -> Awaited:
         own = {} if isinstance(command, str) else msgspec.structs.asdict(command)
         fields["command"] = {"name": command if isinstance(command, str) else type(command).__name__, **own}
     return Awaited(**fields)
+
+
+def _withheld(row: T) -> T:
+    said = [name for name in WORDS if (text := getattr(row, name, "")) and not text.startswith(NOBODY)]
+    return replace(row, **dict.fromkeys(said, WITHHELD))
 
 
 def _operations(call: Call) -> Operations:

@@ -127,6 +127,7 @@ async def test_processes_effects_and_the_outbox(tmp_path: Path) -> None:
     billing.BROKEN.add("o-2")
     app = billing.app(f"sqlite:///{tmp_path}/log.db")
     token = create(tmp_path / "keys.json", "ann", "operator")
+    other = create(tmp_path / "keys.json", "bob", "reader")
     async with served(app, Access(Keys(tmp_path / "keys.json"))) as client:
         ann = Client(client, token)
         await app.settle()
@@ -135,6 +136,9 @@ async def test_processes_effects_and_the_outbox(tmp_path: Path) -> None:
         timer, failed = (await ann.get("waiting?process=dun")).json()
         assert timer["command"] == {"name": "Remind", "order_id": "o-1"}
         assert (failed["key"], failed["is_stuck"]) == ("order:o-2", True)
+        assert "o-2 is broken" in failed["error"]
+        reader = Client(client, other)
+        assert [each["error"] for each in (await reader.get("waiting?process=dun")).json()] == ["", WITHHELD]
         body = {"key": "order:o-2", "reason": "the customer called"}
         for count in (1, 0):
             assert (await ann.post("processes/dun/give-up", body)).json() == {"count": count}
@@ -183,6 +187,9 @@ async def test_who_sees_a_part_sees_nothing_here_and_a_reader_no_words_of_failur
         reader, *narrowed = [Client(client, token) for token in tokens]
         await app.record(Failing("canary"), Clicked("tea"))
         await app.settle(parked=True)
+        await app.operations.skip(*await app.operations.parked(), reason="a test", actor="ann")
+        await app.record(Failing("canary"))
+        await app.settle(parked=True)
         await app.operations.begin_rebuild("Clicks")
         async with asyncio.timeout(20):
             while not any(each.trouble for each in await app.operations.standing()):
@@ -196,6 +203,11 @@ async def test_who_sees_a_part_sees_nothing_here_and_a_reader_no_words_of_failur
                 problem(await each.post(path, {"all": True, "reason": "x"}), 403, "FORBIDDEN")
         troubles = [each["trouble"] for each in (await reader.get("standing")).json() if each["trouble"]]
         assert troubles == [WITHHELD]
+        for path in ("parked", "parked?of=Clicks", "parked/at/4", "skipped"):
+            text = (await reader.get(path)).text
+            assert WITHHELD in text, path
+            assert all(said not in text for said in ("is broken", "Traceback", "clicks")), path
+        assert {each["error"] for each in (await reader.get("parked")).json()["groups"]} == {WITHHELD}
         log = await client.get("/log/events", headers=vars(reader)["_headers"])
         assert "is broken" not in log.text, "nor in the record of what operators did"
 
