@@ -9,7 +9,7 @@ import msgspec
 from refold.cli.app import JSON, PROJECTION_NAMES, STORE, loaded
 from refold.cli.operate import YES, actor, confirm, operate, tell
 from refold.runtime.books import Comparison, Version
-from refold.runtime.operate import Operations
+from refold.runtime.operate import MOST_WORKERS, Operations
 from refold.runtime.rebuild import Progress
 from refold.runtime.standing import Standing
 
@@ -69,7 +69,9 @@ def show(app: str, name: str, store: str | None, as_json: bool) -> None:
 @projection.command()
 @click.argument("app")
 @click.argument("name", shell_complete=PROJECTION_NAMES)
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes that share keys.")
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1, MOST_WORKERS), help="Processes that share keys."
+)
 @click.option("--hold", is_flag=True, help="Build and compare; `refold projection switch` switches to it.")
 @STORE
 @JSON

@@ -4,12 +4,11 @@ from starlette.responses import Response
 
 from refold.console.acting import done
 from refold.console.visit import Visit
-from refold.http.call import found
+from refold.http.call import found, whole
 from refold.http.operations import shown
 from refold.http.problem import Refusal
+from refold.runtime.operate import MOST_WORKERS
 from refold.runtime.standing import Standing
-
-MOST_WORKERS = 64
 
 
 async def board(visit: Visit) -> Response:
@@ -35,6 +34,7 @@ async def show(visit: Visit) -> Response:
         building=next((each for each in standing if each.status == "building"), None),
         can_go_back=any(each.status == "kept" for each in standing),
         compared=compared[0] if compared else None,
+        most_workers=MOST_WORKERS,
     )
 
 
@@ -48,13 +48,13 @@ async def compare(visit: Visit) -> Response:
 async def rebuild(visit: Visit) -> Response:
     """Begin to rebuild a projection, in this process."""
     name, form = _named(visit), await visit.form()
-    workers = form.get("workers", "1")
-    if not (workers.isascii() and workers.isdecimal() and 1 <= int(workers[:9]) <= MOST_WORKERS):
-        raise Refusal(400, "INVALID_QUERY", f"workers={workers!r}: write a number from 1 to {MOST_WORKERS}")
+    workers = whole(form.get("workers", "1"), MOST_WORKERS)
+    if workers is None:
+        raise Refusal(400, "INVALID_QUERY", f"workers: write a number from 1 to {MOST_WORKERS}")
 
     async def work() -> str:
         begun = await visit.app.operations.begin_rebuild(
-            name, workers=int(workers), hold="hold" in form, actor=visit.principal.name
+            name, workers=workers, hold="hold" in form, actor=visit.principal.name
         )
         return f"{name} is being rebuilt; what is read stays" if begun else f"{name} was being rebuilt already"
 

@@ -10,9 +10,8 @@ from refold.http.log import Wired
 from refold.runtime.audit import Act
 from refold.runtime.books import Comparison, Parked, Skipped, Version
 from refold.runtime.groups import Group, Which
+from refold.runtime.operate import MOST_WORKERS
 from refold.runtime.standing import Standing
-
-MOST_WORKERS = 64
 
 
 class Fails(Struct, frozen=True):

@@ -31,6 +31,8 @@ from refold.runtime.upkeep import Upkeep, comparison_of
 from refold.runtime.waiting import Waiting, cancelled, waiting
 
 logger = logging.getLogger("refold.app")
+MOST_WORKERS = 64
+"""How many processes may build a projection."""
 
 
 class Operations:
@@ -227,8 +229,8 @@ class Operations:
         With more than one worker its keys are shared among processes. With `hold` it is not switched to, until
         `switch` is called. One that was interrupted goes on where it was. `tell` is called with the progress.
         """
-        if workers < 1:
-            raise InvalidQuery(f"{workers} workers: at least one is needed")
+        if not 1 <= workers <= MOST_WORKERS:
+            raise InvalidQuery(f"{workers} workers: there may be 1 to {MOST_WORKERS}")
         upkeep = self._upkeep(projection)
         async with self._acting("rebuild", projection, actor):
             owner = Owner()

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pytest
 from playwright.async_api import Page
 
-from refold import App, Event, Projection, Row, Rows, Tag
+from refold import App, Event, InvalidQuery, Projection, Row, Rows, Tag
 from refold.console import Console
 from refold.http import Access, Api, Keys
 from refold.http.access import Role
@@ -198,6 +198,17 @@ async def test_a_group_is_skipped_with_a_reason_that_is_not_lost_while_it_is_typ
         assert await acts(app) == [("skip", "Clicks", "ann", f"a bad import {HOSTILE}")]
         width = await page.evaluate("document.documentElement.scrollWidth")
         assert width <= 390, "it fits on a phone"
+
+
+@pytest.mark.parametrize("workers", ["0000000641000000", "65", "0", "9" * 5_000, "-1", "two", ""])
+async def test_no_more_workers_are_begun_than_there_may_be(workers: str) -> None:
+    app = clicks("memory:")
+    async with served(Console(Api(app))) as client:
+        own = {"Sec-Fetch-Site": "same-origin"}
+        await client.post("/console/projections/Clicks/rebuild", data={"workers": workers}, headers=own)
+        assert await app.operations.audit() == []
+        with pytest.raises(InvalidQuery, match="there may be 1 to 64"):
+            await app.operations.begin_rebuild("Clicks", workers=641_000_000)
 
 
 async def test_a_page_looks_at_so_many_that_are_parked_and_once_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
