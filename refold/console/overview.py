@@ -60,8 +60,8 @@ async def show(visit: Visit) -> Response:
             "parked": sum(each.parked for each in used),
             "oldest_parked": _ago(now, max((each.oldest_parked_seconds for each in used), default=0.0)),
             "behind": max((each.seconds_behind for each in used), default=0.0),
-            "timers": sum(not each.event for each in seen.waiting),
-            "stuck": sum(not each.event and each.is_stuck for each in seen.waiting),
+            "timers": sum(each.timers for each in seen.pending),
+            "stuck": sum(each.stuck for each in seen.pending),
         },
     )
 

@@ -302,14 +302,10 @@ class Books:
         """Write in one step; see the port."""
         return await self.views.write(writes, expects)
 
-    async def versions(self, projection: str | None = None) -> list[Version]:
-        """Return the versions that there are, of one projection or all."""
+    async def versions(self, projection: str | None = None, *, ever: bool = False) -> list[Version]:
+        """Return the versions that there are, of one projection or all; or all that there ever were."""
         where = {"projection": projection} if projection else {}
-        return await self.find(VERSIONS, {**where, "status__ne": "dropped"})
-
-    async def dropped(self, projection: str) -> list[Version]:
-        """Return the versions of a projection that were dropped, with the tables that are perhaps still there."""
-        return await self.find(VERSIONS, {"projection": projection, "status": "dropped"})
+        return await self.find(VERSIONS, where if ever else {**where, "status__ne": "dropped"})
 
 
 def parked_at(stored: StoredEvent, subscription: str, keys: Sequence[str]) -> Parked:

@@ -11,7 +11,7 @@ from msgspec import Struct
 from refold.errors import RefoldError
 from refold.runtime.operate import Operations
 from refold.runtime.standing import NOBODY, STALLED_SECONDS, Standing
-from refold.runtime.waiting import Waiting
+from refold.runtime.waiting import Pending
 
 Severity: TypeAlias = Literal["critical", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
@@ -40,7 +40,8 @@ class Seen(Struct, frozen=True):
     standing: tuple[Standing, ...] = ()
     stopped: Mapping[str, str] = {}
     """What this program runs, and has stopped for good, each with why."""
-    waiting: tuple[Waiting, ...] = ()
+    pending: tuple[Pending, ...] = ()
+    """The timers of each process that has any."""
     unreadable: str = ""
     """Why the log cannot be read; empty if it can."""
 
@@ -75,7 +76,7 @@ async def seen(operations: Operations) -> Seen:
     """Look at how an app stands; a log that cannot be read is one of the things to be seen."""
     stopped = {name.partition("@")[0]: why for name, why in operations.stopped().items()}
     try:
-        return Seen(tuple(await operations.standing()), stopped, tuple(await operations.waiting()))
+        return Seen(tuple(await operations.standing()), stopped, tuple(await operations.pending()))
     except RefoldError as error:
         return Seen(stopped=stopped, unreadable=f"{error.code}: {error}")
 
@@ -147,18 +148,16 @@ def _parked(found: Seen) -> Iterator[Finding]:
 
 
 def _overdue(found: Seen) -> Iterator[Finding]:
-    for name in dict.fromkeys(each.process for each in found.waiting):
-        timers = [each for each in found.waiting if each.process == name and not each.event]
-        stuck = [each for each in timers if each.is_stuck]
-        if stuck:
-            cause = next((f": {each.error}" for each in stuck if each.error), "")
-            yield Finding(name, f"{len(stuck):,} of its {len(timers):,} timers should have been executed by now{cause}")
+    for each in found.pending:
+        if each.stuck:
+            cause = f": {each.error}" if each.error else ""
+            late = f"{each.stuck:,} of its {each.timers:,} timers should have been executed by now"
+            yield Finding(each.process, late + cause)
 
 
 def _held(found: Seen) -> Iterator[Finding]:
     for each in found.standing:
-        if each.status == "building" and each.comparison is not None:
-            compared = each.comparison
+        if each.is_held and (compared := each.comparison) is not None:
             differ = compared.different + compared.only_old + compared.only_new
             rows = f"{differ:,} rows differ from those that are read" if differ else "its rows are those that are read"
             yield Finding(each.name, f"version {each.version} is built and waits to be read; {rows}")

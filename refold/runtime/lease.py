@@ -37,7 +37,10 @@ class LeaseLost(Exception):
 class Lease:
     """The right to write for a subscription."""
 
-    def __init__(self, subscription: str, books: Books, owner: Owner, begin: int = 0) -> None:
+    def __init__(
+        self, subscription: str, books: Books, owner: Owner, begin: int = 0, while_: Expect | None = None
+    ) -> None:
+        """Begin at a position where there is no checkpoint, and only while something is so."""
         self.row: Checkpoint | None = None
         """The checkpoint as it was written last; None while somebody else may own it."""
         self.written_at = 0.0
@@ -46,6 +49,7 @@ class Lease:
         self._books = books
         self._owner = owner
         self._begin = begin
+        self._while = [] if while_ is None else [while_]
         self._writing = asyncio.Lock()
         self._asked_at = -ASKED_SECONDS
 
@@ -135,8 +139,8 @@ class Lease:
         """Become the owner, if nobody else does."""
         old = row or Checkpoint(self._subscription, self._begin)
         new = replace(old, epoch=old.epoch + 1, owner=self._owner.name, beat=old.beat + 1)
-        expect = Expect(CHECKPOINTS, (self._subscription,)) if row is None else _as_left(row)
-        if not await self._books.write(Put(CHECKPOINTS, [new]), expects=[expect]):
+        expects = [_as_left(row)] if row else [Expect(CHECKPOINTS, (self._subscription,)), *self._while]
+        if not await self._books.write(Put(CHECKPOINTS, [new]), expects=expects):
             return False
         self.row = new
         self.written_at = _now()

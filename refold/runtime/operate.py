@@ -28,7 +28,8 @@ from refold.runtime.rebuild import Progress, Rebuild, Recipe
 from refold.runtime.running import Running, named
 from refold.runtime.standing import Standing, Standings
 from refold.runtime.upkeep import Upkeep, comparison_of
-from refold.runtime.waiting import Waiting, cancelled, waiting
+from refold.runtime.versions import changed_meanwhile
+from refold.runtime.waiting import Pending, Waiting, cancelled, pending, waiting
 
 logger = logging.getLogger("refold.app")
 MOST_WORKERS = 64
@@ -95,6 +96,10 @@ class Operations:
         processes = self._running.processes
         wanted = processes if process is None else {process: processes[process]}
         return await waiting(self._running.books[0], wanted, self._running.clock()) if wanted else []
+
+    async def pending(self) -> list[Pending]:
+        """Return how many timers each process has, and how many of them are stuck."""
+        return await pending(self._running.books[0], self._running.processes, self._running.clock())
 
     async def give_up(self, process: str, key: str, *, reason: str, actor: str = "") -> int:
         """Leave out all that a process has still to do for a key: what is parked, and timers; return how much."""
@@ -269,8 +274,8 @@ class Operations:
             return wanted
         async with self._acting("switch", projection, actor, version=wanted.version):
             if not await upkeep.versions.switch(wanted, pinned=True):
-                raise InvalidQuery(f"{projection} was changed by somebody else at the same time; look, and try again")
-        return wanted
+                raise changed_meanwhile(projection)
+        return await upkeep.versions.named(wanted.version)
 
     async def rollback(self, projection: str, *, leaving: str | None = None, actor: str = "") -> Version:
         """Let the version that was read before be read again, at once; return it.
@@ -291,7 +296,8 @@ class Operations:
         upkeep = self._upkeep(projection)
         wanted = _named(await upkeep.versions.all(), version, not_active=False)
         async with self._acting("drop", projection, actor, version=version):
-            await upkeep.versions.drop(wanted)
+            if not await upkeep.versions.drop(wanted):
+                raise changed_meanwhile(projection)
 
     def _acting(
         self, action: str, about: str | Sequence[Parked], actor: str, *, id: str | None = None, **said: Any

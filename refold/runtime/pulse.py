@@ -5,6 +5,7 @@ The same look sets the gauges that metrics show and gives the diagnoses, so that
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ from refold.runtime.instruments import (
 )
 from refold.runtime.standing import Standing
 
+logger = logging.getLogger("refold.app")
 BEAT_SECONDS = 2.0
 MINUTES = 10
 BEATS = int(MINUTES * 60 / BEAT_SECONDS)
@@ -106,7 +108,11 @@ class Pulse:
 
     async def _run(self) -> None:
         while True:
-            await self.beat()
+            try:
+                await self.beat()
+            except Exception:
+                logger.exception("how the app stands could not be seen")
+                show(self._figures, Seen(), None)
             await asyncio.sleep(BEAT_SECONDS)
 
 
@@ -128,8 +134,6 @@ def show(figures: Figures, seen: Seen, head: int | None) -> None:
     figures.show(PARKED, {(each.name,): each.parked for each in used})
     figures.show(PARKED_SECONDS, {(each.name,): each.oldest_parked_seconds for each in used})
     processes = [each.name for each in used if each.kind == "process"]
-    timers = [each for each in seen.waiting if not each.event]
-    figures.show(TIMERS, {(name,): sum(each.process == name for each in timers) for name in processes})
-    figures.show(
-        OVERDUE, {(name,): sum(each.process == name and each.is_stuck for each in timers) for name in processes}
-    )
+    none: dict[tuple[str, ...], float] = {(name,): 0 for name in processes}
+    figures.show(TIMERS, none | {(each.process,): each.timers for each in seen.pending})
+    figures.show(OVERDUE, none | {(each.process,): each.stuck for each in seen.pending})

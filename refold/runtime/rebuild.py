@@ -13,14 +13,14 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
-from refold.errors import InvalidQuery, SubscriptionFailed, WiringError
+from refold.errors import SubscriptionFailed, WiringError
 from refold.model.schema import Schema
 from refold.runtime.books import Books, Version
 from refold.runtime.owner import Owner
 from refold.runtime.project import Definition
 from refold.runtime.subscription import Subscription
 from refold.runtime.upkeep import comparison_of
-from refold.runtime.versions import Versions
+from refold.runtime.versions import Versions, stands
 from refold.store.api import Store
 from refold.store.open import open_store
 from refold.view.open import open_views, open_views_at
@@ -80,11 +80,11 @@ class Rebuild:
         if version.parts != self._definition.how.parts:
             await self._build(version, recipe, tell)
             await self._versions.collapse(version)  # unless another process has done so
-            version = await self._find(version)
+            version = await self._versions.named(version.version)
             if version.parts != self._definition.how.parts:
                 raise SubscriptionFailed(f"the parts of {version.projection} {version.version} have not come together")
         await self._finish(version, tell)
-        return await self._find(version)
+        return await self._versions.named(version.version)
 
     async def _begin(self, workers: int, *, hold: bool) -> Version:
         """Go on with what is being built of this definition, or begin."""
@@ -95,12 +95,6 @@ class Rebuild:
                 return row
         parts = workers if definition.divisible else 1
         return await self._versions.rebuild(await self._store.head(), parts=parts, hold=hold)
-
-    async def _find(self, version: Version) -> Version:
-        for row in await self._versions.all():
-            if row.version == version.version:
-                return row
-        raise InvalidQuery(f"version {version.version} of {version.projection} was dropped meanwhile")
 
     async def _build(self, version: Version, recipe: Recipe | None, tell: Callable[[Progress], None]) -> None:
         """Have workers build the parts, each in a process of its own."""
@@ -128,6 +122,7 @@ class Rebuild:
                 self._store,
                 versions.books,
                 self._owner,
+                while_=stands(version),
             )
             for part, name in enumerate(names)
         ]
@@ -142,10 +137,10 @@ class Rebuild:
             if active is not None and active.version != version.version and version.comparison is None:
                 await watch.look("comparing", names, await self._store.head())
                 await versions.note(version, comparison=await comparison_of(versions, self._store, active, version))
-            version = await self._find(version)
+            version = await self._versions.named(version.version)
             if not version.hold and version.status != "active":
                 await versions.switch(version)
-            version = await self._find(version)
+            version = await self._versions.named(version.version)
             head = await self._store.head()
             tell(Progress("held" if version.hold else "switched", head, head, version=version))
         finally:
@@ -269,7 +264,9 @@ async def _build_part(recipe: Recipe, name: str, part: int, parts: int) -> None:
         if version is None or version.parts != parts:  # dropped, or put together: somebody was faster
             return
         worker = definition.worker(views, name, part, parts)
-        subscription = Subscription(version.subscriptions()[part], worker, store, books, owner, until=version.target)
+        name = version.subscriptions()[part]
+        until, while_ = version.target, stands(version)
+        subscription = Subscription(name, worker, store, books, owner, until=until, while_=while_)
         await subscription.start()
         try:
             await subscription.ended()

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from refold.model.query import Query
 from refold.runtime.books import PARKED, Books, Checkpoint, Comparison, Parked, Status, Version
@@ -66,7 +67,11 @@ class Standings:
         ]
         outbox = [await self._of_process(OUTBOX, head)] if self._running.outbox else []
         processes = [await self._of_process(name, head) for name in self._running.processes]
-        return [*kept, *processes, *outbox, *[await self._of_inbox(name) for name in self._running.entrances]]
+        found = [*kept, *processes, *outbox]
+        if any(each.position > each.head for each in found):  # perhaps of events that came while it was looked
+            head = await self._running.store.head()
+            found = [replace(each, head=head) if each.position > each.head else each for each in found]
+        return [*found, *[await self._of_inbox(name) for name in self._running.entrances]]
 
     async def _standing(self, upkeep: Upkeep, version: Version, head: int) -> Standing:
         books, names = upkeep.versions.books, version.subscriptions()
@@ -156,10 +161,11 @@ class Standings:
 
 async def _parked(books: Books, subscriptions: Sequence[str]) -> tuple[int, float]:
     """Return how many events have failed and wait, and for how many seconds the oldest of them has."""
-    rows: list[Parked] = await books.find(PARKED, {"subscription__in": list(subscriptions), "error__ne": ""})
-    if not rows:
+    where = {"subscription__in": list(subscriptions), "error__ne": ""}
+    if not (count := await books.count(PARKED, where)):
         return 0, 0.0
-    return len(rows), (datetime.now(UTC) - min(row.parked_at for row in rows)).total_seconds()
+    oldest: list[Parked] = await books.find(PARKED, where, 1, order="parked_at")
+    return count, max((datetime.now(UTC) - row.parked_at).total_seconds() for row in oldest) if oldest else 0.0
 
 
 def _trouble(checkpoints: Sequence[Checkpoint], seconds_behind: float) -> str:

@@ -29,7 +29,7 @@ from refold.runtime.owner import Owner
 from refold.runtime.parking import Parking, said
 from refold.runtime.telemetry import Telemetry, code_of, reading
 from refold.store.api import Page
-from refold.view.api import Delete, Write
+from refold.view.api import Delete, Expect, Write
 
 SAVE_SECONDS = 0.25
 """How long a checkpoint that has moved over events of others only may stay unsaved; reading them again costs little."""
@@ -131,10 +131,11 @@ class Subscription:
         timers: Alarm | None = None,
         begin: int = 0,
         step: int = 0,
+        while_: Expect | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
-        """Run until a position, if one is given; begin after one, when it is run for the first time; and write how
-        far it has come after each step of so many events, if it should not repeat more than those.
+        """Run until a position, if one is given; begin after one, when it is run for the first time, and only while
+        something is so; and write how far it has come after each step of so many events, if it should not repeat more.
         """  # noqa: D205
         self.name = name
         self.of = name.partition("@")[0]
@@ -155,7 +156,7 @@ class Subscription:
         self._ring_at: int | None = None
         """What was recorded up to here comes before the timers that are due."""
         self._step = step
-        self._lease = Lease(name, books, owner, begin)
+        self._lease = Lease(name, books, owner, begin, while_)
         self._batch = BATCH
         self._careful = 0
         """Up to where each event is written by itself, since a batch could not be written."""

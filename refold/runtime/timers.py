@@ -166,7 +166,7 @@ class Timers:
         kind = self._commands.get(timer.command)
         try:
             return timer.command if kind is None else msgspec.json.decode(timer.data, type=kind)
-        except msgspec.ValidationError:
+        except msgspec.DecodeError:
             return timer.command
 
     async def _run(self, timer: Timer) -> None:

@@ -12,7 +12,7 @@ from refold.runtime.owner import Owner
 from refold.runtime.project import Definition
 from refold.runtime.subscription import POLL_SECONDS, Subscription, late
 from refold.runtime.telemetry import Telemetry
-from refold.runtime.versions import Versions
+from refold.runtime.versions import Versions, stands
 from refold.store.api import Store
 from refold.view.table import Key
 
@@ -154,6 +154,7 @@ class Upkeep:
                     self.versions.books,
                     self._owner,
                     until=until,
+                    while_=stands(version),
                     telemetry=self._telemetry,
                 )
                 await subscription.start()

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from msgspec.structs import replace
 
 from refold.errors import InvalidQuery, NotKept
-from refold.runtime.books import CHECKPOINTS, PARKED, VERSIONS, Books, Checkpoint, TableShape, Version
+from refold.runtime.books import CHECKPOINTS, PARKED, VERSIONS, Books, Checkpoint, Status, TableShape, Version
 from refold.runtime.owner import is_gone
 from refold.runtime.project import Definition
 from refold.view.api import Delete, Expect, Put, Write
@@ -23,6 +23,8 @@ from refold.view.table import Form, Table, shaped
 
 FRESH_SECONDS = 0.25
 """How long it may take until a reader in another process notices that another version is read now."""
+FIRST = "first"
+"""The name under which is kept that a projection has had a version that is read: no two programs begin the first."""
 
 
 class Versions:
@@ -53,55 +55,71 @@ class Versions:
 
     async def own(self, *, fresh: bool = True) -> Version | None:
         """Return the version of this program: the one that is read if it is of this definition, or the newest."""
-        rows = [row for row in await self.all(fresh=fresh) if row.fingerprint == self.definition.fingerprint]
-        rows.sort(key=lambda row: (row.status == "active", row.started_at or datetime.min.replace(tzinfo=UTC)))
-        return rows[-1] if rows else None
+        return self._own(await self.all(fresh=fresh))
+
+    def _own(self, rows: Sequence[Version]) -> Version | None:
+        own = [row for row in rows if row.fingerprint == self.definition.fingerprint]
+        own.sort(key=lambda row: (row.status == "active", row.started_at or datetime.min.replace(tzinfo=UTC)))
+        return own[-1] if own else None
 
     async def prepare(self, head: int) -> Version:
         """Return the version of this program, with its tables; begin it if there is none."""
-        for dropped in await self.books.dropped(self.definition.name):
-            await self._clear(dropped)  # whoever dropped it was killed
-        while (own := await self.own()) is None:
-            status = "building" if await self.active() else "active"
-            version = await self._new_name()
-            begun = self._begun(version, status=status, parts=self.definition.how.parts, target=head)
-            await self._begin(begun)
-        await self.books.views.create(self.definition.tables(own.version))
-        return own
+        while True:
+            ever = await self._ever()
+            for row in ever:
+                if row.status == "dropped":
+                    await self._clear(row)  # whoever dropped it was killed
+            if (own := self._own(self._rows)) is not None:
+                await self.books.views.create(self.definition.tables(own.version))
+                return own
+            status: Status = "building" if any(row.status == "active" for row in ever) else "active"
+            await self._begin(
+                self._begun(_new_name(ever, self.definition), status, self.definition.how.parts, target=head)
+            )
 
     async def rebuild(self, head: int, *, parts: int, hold: bool) -> Version:
         """Begin a version of this program's definition, whether there is one or not, to be built in so many parts."""
-        rows = await self.all()
-        if any(row.status == "building" and row.fingerprint == self.definition.fingerprint for row in rows):
+        ever = await self._ever()
+        begun = replace(self._begun(_new_name(ever, self.definition), "building", parts, target=head), hold=hold)
+        under_way = any(row.status == "building" and row.fingerprint == begun.fingerprint for row in ever)
+        if under_way or not await self._begin(begun):
             raise InvalidQuery(f"{self.definition.name} is being rebuilt already; wait for it, or drop what was begun")
-        version = await self._new_name()
-        begun = replace(self._begun(version, status="building", parts=parts, target=head), hold=hold)
-        await self._begin(begun)
         return begun
 
-    async def _new_name(self) -> str:
-        """Return a name that no version has, nor has had."""
-        taken = {row.version for row in (*await self.all(), *await self.books.dropped(self.definition.name))}
-        names = (f"{self.definition.fingerprint}{f'-{n}' if n else ''}" for n in range(len(taken) + 1))
-        return next(name for name in names if name not in taken)
+    async def _ever(self) -> list[Version]:
+        """Return the versions that there are and were: read at once, so that of two who begin one at that moment,
+        both choose the same name, and one is refused.
+        """  # noqa: D205
+        ever = await self.books.versions(self.definition.name, ever=True)
+        self.learn([row for row in ever if row.status != "dropped"])
+        return ever
 
-    def _begun(self, version: str, *, status: str, parts: int, target: int) -> Version:
+    def _begun(self, version: str, status: Status, parts: int, *, target: int) -> Version:
         definition = self.definition
         return Version(
             definition.name,
             version,
             definition.fingerprint,
-            "building" if status == "building" else "active",
+            status,
             tuple(map(_shape, definition.tables(version))),
             parts=parts,
             target=target,
             started_at=datetime.now(UTC),
         )
 
-    async def _begin(self, version: Version) -> None:
+    async def _begin(self, version: Version) -> bool:
+        """Begin a version, unless somebody else has begun one of this name, or the first one that is read."""
         await self.books.views.create(self.definition.tables(version.version))
-        if await self.books.put(VERSIONS, version) and version.status == "active":
+        rows = [version]
+        if version.status == "active":
+            rows.append(Version(version.projection, FIRST, "", "dropped", ()))
+        if not await self.books.write(
+            Put(VERSIONS, rows), expects=[Expect(VERSIONS, VERSIONS.key_of(row)) for row in rows]
+        ):
+            return False
+        if version.status == "active":
             await self._expose(version)
+        return True
 
     async def shown(self) -> Version:
         """Return the version that this program reads: the one that all do, if its rows fit, or its own."""
@@ -154,8 +172,16 @@ class Versions:
         if not before:
             raise InvalidQuery(f"{self.definition.name} has no earlier version to go back to")
         version = max(before, key=lambda row: row.switched_at or row.started_at or datetime.min.replace(tzinfo=UTC))
-        await self._switch(rows, replace(version, pinned=True), leave="rejected")
-        return version
+        if not await self._switch(rows, replace(version, pinned=True), leave="rejected"):
+            raise changed_meanwhile(self.definition.name)
+        return await self.named(version.version)
+
+    async def named(self, version: str) -> Version:
+        """Return a version as it is now."""
+        for row in await self.all():
+            if row.version == version:
+                return row
+        raise InvalidQuery(f"version {version} of {self.definition.name} was dropped meanwhile")
 
     async def _switch(self, rows: Sequence[Version], version: Version, *, leave: str) -> bool:
         now = datetime.now(UTC)
@@ -186,18 +212,20 @@ class Versions:
         begun = [each.started_at or datetime.min.replace(tzinfo=UTC) for each in (version, newer)]
         return begun[0] < begun[1] and await self.is_left(version)
 
-    async def drop(self, version: Version) -> None:
-        """Remove a version with its rows, its checkpoints and what was parked of it."""
+    async def drop(self, version: Version) -> bool:
+        """Remove a version with its rows, its checkpoints and what was parked of it; False if it has changed."""
         if version.status == "active":
             raise InvalidQuery(f"{version.projection} {version.version} is the version that is read; it stays")
-        dropped = replace(version, status="dropped")
+        dropped = replace(version, status="dropped", fingerprint="")
         writes: list[Write] = [Put(VERSIONS, [dropped])]
         for name in version.subscriptions():
             parked = await self.books.find(PARKED, {"subscription": name})
             writes += [Delete(CHECKPOINTS, [(name,)]), Delete(PARKED, list(map(PARKED.key_of, parked)))]
-        if await self.books.write(*writes, expects=[_as_is(version)]):
-            await self._clear(dropped)
         self._rows = []
+        if not await self.books.write(*writes, expects=[_as_is(version)]):
+            return False
+        await self._clear(dropped)
+        return True
 
     async def _clear(self, dropped: Version) -> None:
         """Remove the tables of a version that was dropped; what stays of it is its name."""
@@ -230,6 +258,23 @@ class Versions:
     async def _expose(self, version: Version) -> None:
         for shape in version.tables:  # of which this program may know less than is there
             await self.books.views.expose(shaped(shape.name, version.version, shape.columns))
+
+
+def stands(version: Version) -> Expect:
+    """Return the expectation that a version was not dropped, nor its parts put together."""
+    return Expect(VERSIONS, VERSIONS.key_of(version), {"fingerprint": version.fingerprint, "parts": version.parts})
+
+
+def changed_meanwhile(projection: str) -> InvalidQuery:
+    """Return the error of who was outrun."""
+    return InvalidQuery(f"{projection} was changed by somebody else at the same time; look, and try again")
+
+
+def _new_name(ever: Sequence[Version], definition: Definition) -> str:
+    """Return a name that no version has, nor has had."""
+    taken = {row.version for row in ever}
+    names = (f"{definition.fingerprint}{f'-{n}' if n else ''}" for n in range(len(taken) + 1))
+    return next(name for name in names if name not in taken)
 
 
 def _shape(table: Table) -> TableShape:

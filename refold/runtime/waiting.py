@@ -1,6 +1,7 @@
 """What processes wait for: timers that are not due yet, and what has failed and holds up its key."""
 
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 
@@ -34,6 +35,38 @@ class Waiting(Struct, frozen=True):
     attempts: int = 0
     is_stuck: bool = False
     """Whether it will not be done by itself in time: it has failed, waits behind what has, or is overdue."""
+
+
+class Pending(Struct, frozen=True):
+    """How many timers a process has."""
+
+    process: str
+    timers: int
+    stuck: int = 0
+    """How many of them have failed or are overdue."""
+    error: str = ""
+    """Why one of them has failed."""
+
+
+async def pending(books: Books, processes: Iterable[str], now: datetime) -> list[Pending]:
+    """Count the timers of some processes, of those that have any; however many there are, none is read."""
+    found: list[Pending] = []
+    for name in processes:
+        if not (count := await books.count(TIMERS, {"process": name})):
+            continue
+        failed = await books.count(TIMERS, {"process": name, "parked": True})
+        late = {"process": name, "parked": False, "due__lt": now - timedelta(seconds=OVERDUE_SECONDS)}
+        stuck = failed + await books.count(TIMERS, late)
+        found.append(Pending(name, count, stuck, await _why(books, name) if failed else ""))
+    return found
+
+
+async def _why(books: Books, process: str) -> str:
+    """Return why a timer of a process has failed."""
+    for timer in await books.find(TIMERS, {"process": process, "parked": True}, 1):
+        rows: list[Parked] = await books.find(PARKED, {"subscription": process, "position": timer.position})
+        return next((row.error for row in rows if row.timer == timer.name), "")
+    return ""
 
 
 async def waiting(books: Books, processes: dict[str, Process], now: datetime) -> list[Waiting]:

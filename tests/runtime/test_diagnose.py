@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -10,9 +10,10 @@ from typing import Annotated, Any, TypeAlias
 import click
 import pytest
 
-from refold import App, Command, Event, Later, SubscriptionFailed, Tag, later
+from refold import App, Command, Event, Later, Rejected, SubscriptionFailed, Tag, later
 from refold.cli.main import main
 from refold.runtime import parking
+from refold.runtime.books import Books, Checkpoint
 from refold.runtime.diagnose import RULES, Diagnosis, Seen, diagnose, judged
 from refold.runtime.standing import Standing
 from refold.testing import Clock
@@ -30,12 +31,20 @@ class Released(Event):
     order_id: OrderId
 
 
+class SoldOut(Rejected):
+    """There is none left."""
+
+
 class Release(Command):
     order_id: OrderId
 
 
 def release(command: Release) -> Released:
     return Released(command.order_id)
+
+
+def refuse(command: Release) -> Released:
+    raise SoldOut("the till is closed")
 
 
 def unpaid(event: Placed) -> Later:
@@ -108,6 +117,37 @@ async def test_a_timer_that_nobody_executes_is_overdue(tmp_path: Path) -> None:
         [found] = await diagnose(passive.operations, "shop:app")
     assert told([found]) == [("OVERDUE", "warning", "unpaid", "refold process list shop:app unpaid --stuck")]
     assert found.cause == "1 of its 1 timers should have been executed by now"
+
+
+async def test_timers_are_counted_as_they_are_listed(tmp_path: Path) -> None:
+    clock = Clock()
+    wired: dict[str, Any] = {"events": Placed | Released, "decisions": [refuse], "processes": [unpaid]}
+    async with App(f"sqlite:///{tmp_path}/log.db", **wired, clock=clock) as app:
+        await app.record(Placed("o-1"))
+        await app.settle()
+        clock.advance(timedelta(minutes=15))
+        await app.settle(parked=True)
+        await app.record(Placed("o-2"))
+        await app.settle(parked=True)
+        listed = [each for each in await app.operations.waiting() if not each.event]
+        [counted] = await app.operations.pending()
+        assert (counted.process, counted.timers, counted.stuck) == ("unpaid", 2, 1)
+        assert (len(listed), sum(each.is_stuck for each in listed)) == (2, 1)
+        assert "the till is closed" in counted.error
+
+
+async def test_events_that_come_while_it_is_looked_are_no_older_copy(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = Books.checkpoints
+
+    async def meanwhile(books: Books, names: Sequence[str]) -> dict[str, Checkpoint]:
+        await app.wait(await app.record(Clicked("a")))
+        return await look(books, names)
+
+    async with clicks(log) as app:
+        monkeypatch.setattr(Books, "checkpoints", meanwhile)
+        [standing] = await app.operations.standing()
+        assert (standing.position, standing.head) == (1, 1)
+        assert await diagnose(app.operations) == []
 
 
 async def test_a_version_that_is_held_says_how_it_differs(log: Log) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from refold import InvalidQuery, NotKept, WaitTimeout, WiringError, kept
 from refold.runtime import fold, rebuild, upkeep, versions
-from refold.runtime.books import Version
+from refold.runtime.books import Books, Version
 from tests.conftest import Log
 from tests.runtime.clicks import BROKEN, Clicked, Clicks, Doubled, Failing, Widened, clicks
 
@@ -54,6 +55,7 @@ async def test_old_and_new_programs_side_by_side(log: Log) -> None:
             assert await old.view(Clicks).get("a", at_least=at) == Clicks("a", 8), "all read the same version"
             assert await new.view(Doubled).get("a", at_least=at) == Doubled("a", 8)
             rolled = await new.operations.rollback("Clicks")
+            assert (rolled.status, rolled.pinned) == ("active", True)
             at = await old.record(Clicked("a"))
             assert await old.view(Clicks).get("a", at_least=at) == Clicks("a", 5), "the old program has kept it up"
             assert await new.view(Doubled).get("a", at_least=at) == Doubled("a", 5)
@@ -330,7 +332,8 @@ async def test_what_a_killed_drop_has_left_is_never_met_again(log: Log) -> None:
             assert await new.view(Doubled).get("a") == Doubled("a", 6), "its rows are counted once"
     async with clicks(log, Doubled) as after:
         await after.settle()
-        assert not [each for each in await after._now.upkeeps["Clicks"].versions.books.dropped("Clicks") if each.tables]
+        ever = await after._now.upkeeps["Clicks"].versions.books.versions("Clicks", ever=True)
+        assert [each.tables for each in ever if each.version == begun.version] == [()], "its tables are gone, too"
 
 
 async def test_settling_waits_for_parts_to_become_one(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,3 +347,77 @@ async def test_settling_waits_for_parts_to_become_one(log: Log, monkeypatch: pyt
     async with clicks(log, Doubled) as after:
         await after.settle()
         assert await after.view(Doubled).find(order="page") == [Doubled("a", 8), Doubled("b", 2)]
+
+
+@pytest.fixture
+def two_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two who look at what versions there ever were go on only when both have seen the same."""
+    both, read, seen = asyncio.Barrier(2), Books.versions, set[int]()
+
+    async def together(books: Books, projection: str | None = None, *, ever: bool = False) -> list[Version]:
+        found = await read(books, projection, ever=ever)
+        if ever and len(seen) < 2:
+            seen.add(len(seen))
+            await both.wait()
+        return found
+
+    monkeypatch.setattr(Books, "versions", together)
+
+
+@pytest.mark.usefixtures("two_at_once")
+@pytest.mark.parametrize("other", [Clicks, Doubled], ids=["of one definition", "of two"])
+async def test_of_two_programs_that_begin_at_once_one_begins_what_is_read(log: Log, other: type) -> None:
+    async with AsyncExitStack() as exits:
+        one, two = clicks(log), clicks(log, other)
+        await asyncio.gather(exits.enter_async_context(one), exits.enter_async_context(two))
+        at = await one.record(Clicked("a", 3))
+        found = await one.operations.versions("Clicks")
+        assert [each.status for each in found].count("active") == 1
+        assert len(found) == (1 if other is Clicks else 2)
+        for each, view in ((one, Clicks), (two, other)):
+            row = await each.view(view).get("a", at_least=at)
+            assert row is not None
+            assert row.clicks in (3, 6)
+
+
+async def test_of_two_who_rebuild_at_once_one_is_refused(log: Log, request: pytest.FixtureRequest) -> None:
+    async with clicks(log) as app, clicks(log).passive() as other:
+        request.getfixturevalue("two_at_once")
+        rebuilding = [each._now.upkeeps["Clicks"].versions.rebuild(0, parts=1, hold=True) for each in (app, other)]
+        refused = [
+            each for each in await asyncio.gather(*rebuilding, return_exceptions=True) if isinstance(each, InvalidQuery)
+        ]
+        assert len(refused) == 1
+        assert "is being rebuilt already" in str(refused[0])
+        assert len(await app.operations.versions("Clicks")) == 2
+
+
+async def test_a_drop_that_was_outrun_says_so(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    drop = versions.Versions.drop
+
+    async def outrun(each: versions.Versions, version: Version) -> bool:
+        await each.note(version, hold=not version.hold)
+        return await drop(each, version)
+
+    monkeypatch.setattr(versions.Versions, "drop", outrun)
+    async with clicks(log) as app:
+        begun = await app.operations.rebuild("Clicks", hold=True)
+        with pytest.raises(InvalidQuery, match="Clicks was changed by somebody else at the same time"):
+            await app.operations.drop("Clicks", begun.version)
+        assert begun.version in await statuses(app)
+
+
+async def test_whoever_still_runs_a_version_that_was_dropped_does_not_begin_it_again(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("refold.runtime.running.LOOK_SECONDS", 60.0)
+    monkeypatch.setattr("refold.runtime.lease.LOOK_SECONDS", 0.01)
+    async with clicks(log) as old, clicks(log, Doubled) as new:
+        await old.record(Clicked("a"))
+        await new.settle()
+        [left] = [each for each in await new.operations.versions("Clicks") if each.status == "kept"]
+        await new.operations.drop("Clicks", left.version)
+        await old.record(Clicked("a"))
+        await asyncio.sleep(0.2)
+        books = new._now.upkeeps["Clicks"].versions.books
+        assert await books.checkpoint(left.subscriptions()[0]) is None
