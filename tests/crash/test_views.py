@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -45,6 +46,7 @@ def kill_some(url: str, run: str, generation: int, random: Random) -> str:
     """Run one worker, or two at once, and kill them with all that they have started."""
     modes = [random.choice(("live", "live", "catch-up", "rebuild")) for _ in range(random.choice((1, 1, 2)))]
     workers: list[subprocess.Popen[str]] = []
+    begun = time.monotonic()
     for number, mode in enumerate(modes):
         commits = random.choice(["", "", str(random.randrange(40))]) if mode == "live" else ""
         command = ["-m", "tests.crash.viewer", url, f"{run}.{number}", mode, str(generation), commits]
@@ -54,7 +56,10 @@ def kill_some(url: str, run: str, generation: int, random: Random) -> str:
     for worker in workers:
         assert worker.stdout
         worker.stdout.readline()
-        threading.Timer(random.uniform(0, 0.5 if "rebuild" not in modes else 1.5), kill, [worker.pid]).start()
+        spans = random.uniform(
+            0, 1.2 if "rebuild" not in modes else 3
+        )  # of starting: that says how busy the machine is
+        threading.Timer(spans * (time.monotonic() - begun), kill, [worker.pid]).start()
     for worker in workers:
         worker.communicate()
         assert worker.returncode == -9, f"a worker ended by itself: {worker.returncode}"
@@ -114,7 +119,9 @@ async def check_rows(app: App, history: list[Recorded[Event]], *, whole: bool) -
             rows = {table.key_of(row): row for row in await books.views.find(table, Find())}
             assert rows == fold(history, definition.name, lambda key, v=version, s=stands: s[part(v, key)]), version  # type: ignore[misc]
             if whole and version.status == "active":  # what is saved may be behind over events of others
-                assert {upkeep.subscriptions[name].position for name in names} == {history[-1].position}
+                assert {upkeep.subscriptions[name].position for name in names} == {
+                    history[-1].position if history else 0
+                }
             versions += 1
     return versions
 

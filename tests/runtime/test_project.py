@@ -429,7 +429,7 @@ async def test_a_store_that_goes_on_failing_is_told_to_who_waits(log: Log, monke
             monkeypatch.setattr(views, name, fails)
         await app.record(placed("o-1", tea=1))
         with pytest.raises(WaitTimeout, match=r"at position 0 after .*1 short of 1. It is held up: no space") as late:
-            await app.wait(1, timeout=0.05)
+            await app.wait(1, timeout=0.5)
         assert (late.value.data["subscription"], late.value.data["position"]) == ("Sold", 0)
         monkeypatch.undo()
         await agree(app, Sold)
