@@ -235,27 +235,27 @@ async def test_an_open_stream_ends_with_what_its_key_allows(
     monkeypatch.setattr("refold.http.stream.LOOK_SECONDS", 0)
     one, other = create(keys, "one", "reader"), create(keys, "other", "reader")
     app = shop("memory:")
-    async with served(app, Access(Keys(keys))) as client:
-        async with (
-            asyncio.timeout(20),
-            client.stream("GET", path, headers=bearer(one)) as mine,
-            client.stream("GET", path, headers=bearer(other)) as others,
-        ):
-            of_mine, of_others = sent(mine), sent(others)
-            await app.execute(ReceiveStock("tea", 1))
-            if path == "/views/Stock/watch":
-                assert ((await anext(of_mine))["event"], (await anext(of_others))["event"]) == ("begun", "begun")
-            assert "tea" in (await anext(of_mine))["text"]
-            assert "tea" in (await anext(of_others))["text"]
-            if change == "revoked":
-                revoke(keys, "one")
-            else:
-                found = msgspec.json.decode(keys.read_bytes())
-                found["keys"][0] |= {"narrowed": {"tags": ["product:cup"]}, "expired": {"expires": LONG_AGO}}[change]
-                keys.write_bytes(msgspec.json.encode(found))
-            await app.execute(ReceiveStock("canary", 1))
-            assert "canary" in (await anext(of_others))["text"]
-            assert [each async for each in of_mine] == []
+    async with (
+        served(app, Access(Keys(keys))) as client,
+        asyncio.timeout(20),
+        client.stream("GET", path, headers=bearer(one)) as mine,
+        client.stream("GET", path, headers=bearer(other)) as others,
+    ):
+        of_mine, of_others = sent(mine), sent(others)
+        await app.execute(ReceiveStock("tea", 1))
+        if path == "/views/Stock/watch":
+            assert ((await anext(of_mine))["event"], (await anext(of_others))["event"]) == ("begun", "begun")
+        assert "tea" in (await anext(of_mine))["text"]
+        assert "tea" in (await anext(of_others))["text"]
+        if change == "revoked":
+            revoke(keys, "one")
+        else:
+            found = msgspec.json.decode(keys.read_bytes())
+            found["keys"][0] |= {"narrowed": {"tags": ["product:cup"]}, "expired": {"expires": LONG_AGO}}[change]
+            keys.write_bytes(msgspec.json.encode(found))
+        await app.execute(ReceiveStock("canary", 1))
+        assert "canary" in (await anext(of_others))["text"]
+        assert [each async for each in of_mine] == []
 
 
 async def test_no_page_from_elsewhere_may_read_an_answer(keys: Path) -> None:
