@@ -1,7 +1,7 @@
 """The log as pages: the newest events by what they are and hold, as they come, and each one whole."""
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
@@ -50,8 +50,8 @@ class Filter(Struct, frozen=True):
             (visit.text("text") or "").strip(),
             [each for each in visit.texts("types") if each],
             [each.strip() for each in visit.texts("tags") if each.strip()],
-            _moment(visit, "since"),
-            _moment(visit, "until"),
+            visit.moment("since"),
+            visit.moment("until"),
         )
 
     @property
@@ -73,7 +73,7 @@ class Filter(Struct, frozen=True):
     def fields(self) -> dict[str, str]:
         """Return the times as the fields of a form have them, in UTC."""
         times = {"since": self.since, "until": self.until}
-        return {name: f"{each.astimezone(UTC):%Y-%m-%dT%H:%M:%S}" if each else "" for name, each in times.items()}
+        return {name: f"{each:%Y-%m-%dT%H:%M:%S}" if each else "" for name, each in times.items()}
 
     def shell(self, visit: Visit) -> str:
         """Return the command that finds the same."""
@@ -172,19 +172,6 @@ def lines(events: Sequence[StoredEvent]) -> list[Line]:
 def _preview(data: bytes) -> str:
     text = data[: 4 * PREVIEW].decode(errors="replace")
     return text if len(data) <= 4 * PREVIEW and len(text) <= PREVIEW else f"{text[:PREVIEW]}…"
-
-
-def _moment(visit: Visit, name: str) -> datetime | None:
-    """Return a time that a form or an address has; without a zone it is in UTC."""
-    text = visit.text(name)
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise Refusal(400, "INVALID_QUERY", f"{name}={text[:40]!r} is no time: 2026-03-01T12:00") from None
 
 
 def _decoded(visit: Visit, stored: StoredEvent) -> tuple[Sequence[Event], str]:

@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from refold.console.visit import Visit
 from refold.http import states
-from refold.http.problem import Refusal
 from refold.model.state import State, state_kind
 from refold.runtime.story import Step, Story
 
@@ -70,7 +69,7 @@ async def _around(visit: Visit, initial: State) -> tuple[Story[Any], int]:
 
     If it is longer than the slider, that is the part which ends there, or begins `after` a position.
     """
-    as_of, effective, after = _as_of(visit), _moment(visit, "effective"), visit.number("after")
+    as_of, effective, after = visit.as_of(), visit.moment("effective"), visit.number("after")
     tell = visit.app.story
     if effective is not None:
         story = await tell(initial, as_of=as_of, effective=EVER, after=after or 0, limit=STEPS)
@@ -95,7 +94,7 @@ class _Told:
         """How many steps lead to the place."""
         self.name = type(initial).__name__
         self.keys = visit.keys(2)
-        self.by_world = _moment(visit, "effective") is not None
+        self.by_world = visit.moment("effective") is not None
         self.count = len(story.steps)
         self.step: Step[Any] | None = story.steps[here - 1] if here else None
         self.has_earlier = story.has_earlier
@@ -127,7 +126,7 @@ class _Told:
         steps = self._story.steps
         if not self.by_world:
             return str(steps[place - 1].position if place else steps[0].position - 1 if steps else 0)
-        first = steps[0].occurred_at - timedelta(microseconds=1) if steps else EVER
+        first = _before(steps[0].occurred_at) if steps else EVER
         return (steps[place - 1].occurred_at if place else first).isoformat()
 
     def url(self, place: int) -> str:
@@ -211,10 +210,10 @@ class _Told:
     @property
     def asked(self) -> dict[str, str]:
         """What the form has to show."""
-        effective = _moment(self._visit, "effective")
+        effective = self._visit.moment("effective")
         return {
             "as_of": self._visit.text("as_of") or "",
-            "effective": f"{effective.astimezone(UTC):%Y-%m-%dT%H:%M:%S}" if effective else "",
+            "effective": f"{effective:%Y-%m-%dT%H:%M:%S}" if effective else "",
         }
 
 
@@ -236,17 +235,9 @@ def _laid_out(encoded: bytes) -> str:
     return msgspec.json.format(encoded, indent=0).decode() if is_small else text
 
 
-def _as_of(visit: Visit) -> datetime | int | None:
-    text = visit.text("as_of")
-    return visit.as_of() if text and text.isdecimal() else _moment(visit, "as_of")
-
-
-def _moment(visit: Visit, name: str) -> datetime | None:
-    """Return a time that an address or a form has; without a zone it is in UTC."""
-    text = (visit.text(name) or "").strip()
+def _before(moment: datetime) -> datetime:
+    """Return the moment before one; the first that there is, if it is that."""
     try:
-        moment = datetime.fromisoformat(text) if text else None
-    except ValueError:
-        wanted = "a position or a time" if name == "as_of" else "a time"
-        raise Refusal(400, "INVALID_QUERY", f"{name}={text[:60]!r}: write {wanted}, as 2026-03-01T12:00") from None
-    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
+        return moment - timedelta(microseconds=1)
+    except OverflowError:
+        return moment

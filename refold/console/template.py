@@ -42,8 +42,12 @@ def version_of_assets() -> str:
 
 
 def stamp(moment: datetime) -> str:
-    """Return a time in UTC, to the second: 2026-03-01 12:00:00."""
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    """Return a time in UTC, to the second: 2026-03-01 12:00:00; one that UTC is too short for as it is."""
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        return moment.isoformat(" ", "seconds")
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def ago(moment: datetime) -> str:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
@@ -66,6 +67,11 @@ class Visit(Call):
     def may(self, role: Any) -> bool:
         """Tell whether who comes may do what takes a role."""
         return self.principal.can_be(role)
+
+    def moment(self, name: str) -> datetime | None:
+        """Return a time that an address or a form has, in UTC, which it also means without a zone."""
+        moment = self.read_moment(name, (self.text(name) or "").strip() or None, UTC)
+        return moment and moment.astimezone(UTC)
 
     async def form(self) -> dict[str, str]:
         """Return the fields of the form that was sent; of several with a name the last."""

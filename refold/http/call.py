@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from itertools import accumulate
 from typing import Any, TypeVar
 from urllib.parse import unquote
@@ -119,14 +119,18 @@ class Call:
         """Return a query parameter that is a time with a zone."""
         return self.read_moment(name, self.text(name))
 
-    def read_moment(self, name: str, text: str | None) -> datetime | None:
-        """Read a time with a zone, or refuse it by the name of its field."""
+    def read_moment(self, name: str, text: str | None, zone: tzinfo | None = None) -> datetime | None:
+        """Read a time, or refuse it by the name of its field; one without a zone is refused, too, or in this one."""
+        if text is None:
+            return None
         try:
-            moment = None if text is None else datetime.fromisoformat(text)
-        except ValueError:
-            raise _bad(name, text, "a time: 2026-03-01T12:00:00Z") from None
-        if moment is not None and moment.tzinfo is None:
-            raise _bad(name, text, "a time with a zone: 2026-03-01T12:00:00Z, where + is written %2B")
+            moment = datetime.fromisoformat(text)
+            if moment.tzinfo is None and zone is None:
+                raise _bad(name, text, "a time with a zone: 2026-03-01T12:00:00Z, where + is written %2B")
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+            moment.astimezone(UTC)  # which fails for some hours of the first year and of the last
+        except (ValueError, OverflowError):
+            raise _bad(name, text[:40], "a time: 2026-03-01T12:00:00Z") from None
         return moment
 
     def as_of(self) -> datetime | int | None:

@@ -103,6 +103,26 @@ async def test_what_a_step_has_changed_is_marked() -> None:
         assert "refold story shop.main:app Order o-1" in page
 
 
+@pytest.mark.parametrize(
+    ("moment", "status"),
+    [
+        ("0001-01-01T00:00:00+05:00", 400),
+        ("0001-01-01T00:00:00Z", 200),
+        ("0001-01-01T00:00:00-05:00", 200),
+        ("9999-12-31T23:59:59-05:00", 400),
+    ],
+)
+async def test_what_occurred_at_an_end_of_time_can_be_looked_at(moment: str, status: int) -> None:
+    app, pages_of = console()
+    async with served(pages_of) as client:
+        await app.record(Placed("o-1", "c"), occurred_at=datetime.fromisoformat(moment))
+        await app.record(Paid("o-1"))
+        for path in ("stories/Order/o-1", "stories/Order/o-1?effective=2026-03-01", "log/1", "log", "causes/1", ""):
+            assert (await client.get(f"/console/{path}")).status_code == 200, path
+        answer = await client.get("/console/stories/Order/o-1", params={"effective": moment})
+        assert answer.status_code == status
+
+
 async def test_what_cannot_be_read_is_a_step_and_whatever_is_stored_is_text() -> None:
     app, pages_of = console()
     async with served(pages_of) as client:

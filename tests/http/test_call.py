@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -81,3 +82,23 @@ async def test_a_text_that_never_ends_is_looked_at_once(end: bytes) -> None:
         answer = await client.post("/log/read", content=bomb, headers={"Content-Type": "application/json"})
         assert problem(answer, 413, "TOO_LARGE")
         assert time.process_time() - begun < 1
+
+
+EXTREME = ("0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00")
+
+
+@pytest.mark.parametrize("moment", EXTREME)
+async def test_a_time_that_is_none_in_utc_is_refused(moment: str) -> None:
+    app = shop("memory:")
+    async with served(app) as client:
+        given = quote(moment)
+        command = {"sku": "tea", "quantity": 1}
+        problem(await client.post(f"/commands/ReceiveStock?occurred_at={given}", json=command), 400, "INVALID_QUERY")
+        assert await app.head() == 0
+        for path in (
+            "/states/Stock/tea?effective",
+            "/stories/Stock/tea?as_of",
+            "/log/search?since",
+            "/views/Stock?as_of",
+        ):
+            problem(await client.get(f"{path}={given}"), 400, "INVALID_QUERY")
