@@ -149,6 +149,8 @@ async def test_processes_effects_and_the_outbox(tmp_path: Path) -> None:
         for count in (1, 0):
             answer = await ann.post("effects/mail/repeat", again, **{"Idempotency-Key": "k-1"})
             assert answer.json() == {"count": count}
+        other = await ann.post("effects/mail/repeat", {**again, "upto": 2}, **{"Idempotency-Key": "k-1"})
+        problem(other, 409, "APPEND_ID_REUSED")
         assert len(SENT) == sent + 1
         assert await ann.acts() == [("repeat", "mail", "ann", ""), ("give_up", "dun", "ann", "")]
         problem(await ann.post("outbox/republish", again), 400, "INVALID_QUERY")
