@@ -4,15 +4,18 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
+from msgspec.structs import replace
 from starlette.responses import Response
 
 from refold.console.charts import line
 from refold.console.visit import Visit
 from refold.errors import StoreError
+from refold.http.access import Principal
 from refold.http.call import answer
+from refold.http.operations import WITHHELD, shown
 from refold.model.query import Query
 from refold.model.record import StoredEvent
-from refold.runtime.diagnose import Diagnosis, judged
+from refold.runtime.diagnose import Diagnosis, Seen, judged
 from refold.runtime.pulse import MINUTES, Beat, Pulse, in_use
 from refold.runtime.standing import Standing
 
@@ -42,7 +45,7 @@ async def show(visit: Visit) -> Response:
         return visit.page("overview.html", latest=found, now=now, whole=None, head=await app.head())
     pulse = app.pulse
     pulse.start()
-    seen = await pulse.beat()
+    seen = _shown(await pulse.beat(), visit.principal)
     diagnoses = judged(seen, visit.desk.address)
     used = in_use(seen.standing)
     beats, rates = list(pulse.beats), pulse.rates()
@@ -104,6 +107,18 @@ def health_of(diagnoses: list[Diagnosis]) -> tuple[str, str]:
     if critical:
         return f"{critical} critical", "bad"
     return (f"{warnings} warning{'s' * (warnings > 1)}", "warn") if warnings else ("Healthy", "good")
+
+
+def _shown(seen: Seen, principal: Principal) -> Seen:
+    """Return how the app stands, as somebody is shown it: what is wrong is told of that."""
+    if principal.can_be("operator"):
+        return seen
+    return replace(
+        seen,
+        standing=tuple(shown(seen.standing, principal)),
+        pending=tuple(shown(seen.pending, principal)),
+        stopped=dict.fromkeys(seen.stopped, WITHHELD),
+    )
 
 
 async def _latest(visit: Visit) -> list[StoredEvent]:

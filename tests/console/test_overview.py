@@ -7,19 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from refold import App
 from refold.console import Console
 from refold.console.charts import line
 from refold.http import Access, Api, Keys
+from refold.http.access import Role
+from refold.http.operations import WITHHELD
 from refold.http.tokens import create
 from refold.runtime import pulse
+from refold.runtime.diagnose import RULES, Seen
+from refold.runtime.pulse import Pulse
+from refold.runtime.standing import NOBODY
+from refold.runtime.waiting import Pending
 from refold.store.memory import MemoryStore
 from tests.console.browsing import Browser
 from tests.http.serving import served
 from tests.http.shop import shop
 from tests.runtime.clicks import BROKEN, Clicked, Failing, clicks
 
+CODES = [each.id for each in RULES]
 HOSTILE = "<script>window.__xss=1</script>"
 
 
@@ -111,6 +119,33 @@ async def test_who_sees_a_part_only_sees_no_figures_of_the_whole(tmp_path: Path)
     assert "product:rum" not in text
     assert "Projections and processes" not in text
     assert refused.status_code == 403
+
+
+@pytest.mark.parametrize("role", ["reader", "writer", "operator"])
+async def test_who_is_no_operator_sees_what_is_wrong_but_no_words_of_failures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: Role
+) -> None:
+    keys, app, said = tmp_path / "keys.json", clicks("memory:"), "the password is geheim"
+    token = create(keys, "me", role)
+    async with served(console(app, keys)) as client:
+        await app.record(Clicked("a"))
+        await app.settle()
+        [clicking] = await app.operations.standing()
+        broken = replace(clicking, trouble=said)
+        bare = replace(broken, name="Bare", owner="", trouble=f"{NOBODY}: start the app", seconds_behind=9.0)
+        standing = (broken, replace(broken, name="Ended"), bare)
+        wrong = Seen(standing, {"Ended": f"{said}, twice"}, (Pending("dun", 3, 2, f"{said}, thrice"),))
+
+        async def beat(_: Pulse) -> Seen:
+            return wrong
+
+        monkeypatch.setattr(Pulse, "beat", beat)
+        await client.post("/console/login", data={"key": token}, headers={"Sec-Fetch-Site": "same-origin"})
+        text = (await client.get("/console/")).text
+    assert ("geheim" in text) == (role == "operator")
+    assert (WITHHELD in text) == (role != "operator")
+    assert {each for each in CODES if each in text} == {"STOPPED", "STALLED", "OVERDUE", "NOT_RUN"}
+    assert f"{NOBODY}: start the app" in text, "which no program has said"
 
 
 async def test_the_page_keeps_up_in_a_browser(browser: Browser) -> None:
