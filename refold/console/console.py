@@ -164,6 +164,8 @@ class _Bound:
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
+        if request.method == "GET" and login.is_from_elsewhere(request):
+            return login.over(self._desk, request)
         principal = await self._desk.sessions.principal(request)
         if principal is None:
             return login.first(self._desk, request)

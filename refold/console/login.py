@@ -28,15 +28,16 @@ class Doors:
 
     async def enter(self, request: Request) -> Response:
         """Begin a session, or say that this is no key."""
-        visit = Visit(self._desk, request, NOBODY, [])
+        visit, wanted = Visit(self._desk, request, NOBODY, []), ""
         try:
             must_be_own_page(request)
-            self._rates.take(request.client.host if request.client else "")
             form = await visit.form()
-            response = RedirectResponse(_own(form.get("next", ""), visit), 303)
+            wanted = form.get("next", "")
+            self._rates.take(request.client.host if request.client else "")
+            response = RedirectResponse(_own(wanted, visit), 303)
             await self._desk.sessions.begin(request, response, form.get("key", "").strip())
         except Refusal as refusal:
-            return self._form(request, refusal)
+            return self._form(request, refusal, wanted)
         return response
 
     async def leave(self, request: Request) -> Response:
@@ -49,13 +50,13 @@ class Doors:
         self._desk.sessions.end(request, response)
         return response
 
-    def _form(self, request: Request, refusal: Refusal | None = None) -> Response:
+    def _form(self, request: Request, refusal: Refusal | None = None, wanted: str = "") -> Response:
         visit = Visit(self._desk, request, NOBODY, [])
         return visit.page(
             "login.html",
             status=refusal.status if refusal else 200,
             said=refusal.detail if refusal else "",
-            next=request.query_params.get("next", ""),
+            next=wanted or request.query_params.get("next", ""),
             is_local=self._desk.api.access.is_local,
         )
 
@@ -67,6 +68,17 @@ def first(desk: Desk, request: Request) -> Response:
     if "hx-request" in request.headers:
         return Response(status_code=401, headers={"HX-Redirect": to})
     return RedirectResponse(to, 303)
+
+
+def is_from_elsewhere(request: Request) -> bool:
+    """Tell whether a link of another site leads here, by which browsers bring no cookie of ours."""
+    said = {name: request.headers.get(f"sec-fetch-{name}", "") for name in ("site", "mode", "dest")}
+    return said == {"site": "cross-site", "mode": "navigate", "dest": "document"}
+
+
+def over(desk: Desk, request: Request) -> Response:
+    """Answer somebody from elsewhere with a page that asks for this one again: then this site leads here."""
+    return Visit(desk, request, NOBODY, []).page("over.html")
 
 
 def _own(wanted: str, visit: Visit) -> str:

@@ -56,7 +56,7 @@ class Visit(Call):
     def here(self) -> str:
         """The path and query of this page, to come back to."""
         query = self.request.url.query
-        return f"{self.request.url.path}{'?' if query else ''}{query}"
+        return f"{self.raw_path}{'?' if query else ''}{query}"
 
     def url(self, *parts: Any, **query: Any) -> str:
         """Return where a page is: `url("stories", "Order", "o-1", as_of=42)`; parts are encoded, None left out."""

@@ -62,11 +62,15 @@ class Call:
         """Return a part of the path."""
         return str(self.request.path_params[name])
 
+    @property
+    def raw_path(self) -> str:
+        """The path as it was asked for, encoded."""
+        scope = self.request.scope
+        return (scope.get("raw_path") or scope["path"].encode()).decode("ascii", "replace").partition("?")[0]
+
     def keys(self, parts: int) -> list[str]:
         """Return what follows so many parts of the path, each decoded: a key may hold a slash, written %2F."""
-        scope = self.request.scope
-        raw = (scope.get("raw_path") or scope["path"].encode()).decode("ascii", "replace").partition("?")[0]
-        own = raw.removeprefix(scope.get("root_path", ""))
+        own = self.raw_path.removeprefix(self.request.scope.get("root_path", ""))
         return [unquote(each) for each in own.split("/")[parts + 1 :] if each]
 
     def header(self, name: str) -> str | None:

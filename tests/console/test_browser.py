@@ -58,6 +58,25 @@ async def test_a_page_that_cannot_be_fetched_again_stays_and_says_so_until_it_ca
         assert await mark.is_hidden()
 
 
+@pytest.mark.parametrize("with_keys", [True, False])
+async def test_a_link_from_elsewhere_leads_to_its_page(browser: Browser, tmp_path: Path, with_keys: bool) -> None:
+    keys = tmp_path / "keys.json"
+    token = create(keys, "ann", "operator")
+    async with served(Console(Api(shop("memory:"), Access(Keys(keys)) if with_keys else None))) as client:
+        page = await browser.open(client.base_url)
+        browser.expect("request elsewhere: GET http://localhost:", "/favicon.ico")
+        if with_keys:
+            await enter(page, token)
+        await page.goto(str(client.base_url.copy_with(host="localhost", path="/health")))
+        to = str(client.base_url.copy_with(path="/console/stories/Stock/a%2Fb"))
+        await page.set_content("<a>look</a>")
+        await page.evaluate("to => Object.assign(document.querySelector('a'), {href: to})", to)
+        await page.get_by_text("look").click()
+        await page.get_by_role("heading", level=1).wait_for()
+        assert page.url == to
+        assert "a/b" in await page.get_by_role("heading", level=1).inner_text()
+
+
 WRONG = {
     "document.body.innerHTML = '<img src=https://evil.example/x>'": "elsewhere: GET https://evil.example/x",
     "document.body.innerHTML = '<p style=color:red>'": "Content Security Policy",

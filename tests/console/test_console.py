@@ -138,6 +138,18 @@ async def test_who_goes_out_is_out_and_a_changed_cookie_is_none(keys: Path) -> N
         assert (await client.get("/console/")).status_code == 303
 
 
+async def test_who_comes_in_late_gets_to_where_they_wanted(keys: Path) -> None:
+    token, to = create(keys, "ann", "reader"), "/console/stories/Stock/a%2Fb?as_of=1"
+    async with served(console(keys)) as client:
+        for live in ({}, {"HX-Request": "true"}):
+            answer = await client.get(to, headers=live)
+            asked = answer.headers.get("location") or answer.headers["hx-redirect"]
+            assert dict(httpx.URL(asked).params) == {"next": to}
+        for answer in (await client.get(asked), await entered(client, "refold_guessed", next=to)):
+            assert f'name="next" value="{to}"' in answer.text
+        assert (await entered(client, token, next=to)).headers["location"] == to
+
+
 @pytest.mark.parametrize(
     "to", ["https://evil.example/", "//evil.example", "/\\evil.example", "/log/head", "/console/\n"]
 )
