@@ -40,7 +40,7 @@ async def test_a_page_that_cannot_be_fetched_again_stays_and_says_so_until_it_ca
         title, mark = await page.title(), page.get_by_text("Not up to date")
         assert await mark.is_hidden()
 
-        async def busy(*_: object) -> list[Parked]:
+        async def busy(*_: object, **__: object) -> list[Parked]:
             raise StoreBusy("the database is locked")
 
         browser.expect("503 (Service Unavailable)")
