@@ -66,7 +66,8 @@ class Call:
     def raw_path(self) -> str:
         """The path as it was asked for, encoded."""
         scope = self.request.scope
-        return (scope.get("raw_path") or scope["path"].encode()).decode("ascii", "replace").partition("?")[0]
+        raw: bytes = scope.get("raw_path") or scope["path"].encode()
+        return raw.decode("ascii", "replace").partition("?")[0]
 
     def keys(self, parts: int) -> list[str]:
         """Return what follows so many parts of the path, each decoded: a key may hold a slash, written %2F."""
