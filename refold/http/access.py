@@ -20,7 +20,8 @@ Role: TypeAlias = Literal["reader", "writer", "operator", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 """Each may do what those before it may: see; execute commands; operate; append to the log as it is."""
 ASK = {"WWW-Authenticate": 'Bearer realm="refold"'}
-FORWARDED = {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"}
+FORWARDED = (b"forwarded", b"via", b"x-forwarded-", b"x-real-ip")
+"""How the names of headers begin by which a proxy says that it is one; not all do."""
 HOST = re.compile(r"(\[[^]]*\]|[^:]*)(:\d+)?")
 
 
@@ -173,7 +174,7 @@ def _is_local(connection: HTTPConnection) -> bool:
             asked = HOST.fullmatch(value.decode("latin-1"))
             if asked is None or not is_loopback(asked[1]):
                 return False
-        elif name in FORWARDED or (name == b"sec-fetch-site" and value not in (b"none", b"same-origin")):
+        elif name.startswith(FORWARDED) or (name == b"sec-fetch-site" and value not in (b"none", b"same-origin")):
             return False
     return hosts == 1
 

@@ -13,14 +13,17 @@ async def alive(call: Call) -> Response:
 
 
 async def ready(call: Call) -> Response:
-    """Say whether the log can be read, and everything that this process runs goes on; 503 if not."""
+    """Say whether the log can be read, and everything that this process runs goes on; 503 if not.
+
+    Anybody may ask, so that it says how many have stopped, and not which.
+    """
     try:
         await call.app.head()
         stopped = call.app.operations.stopped()
     except RefoldError as error:
         return answer({"status": "not ready", "why": error.code}, status=503)
     if stopped:
-        return answer({"status": "not ready", "why": "SUBSCRIPTION_FAILED", "stopped": list(stopped)}, status=503)
+        return answer({"status": "not ready", "why": "SUBSCRIPTION_FAILED", "stopped": len(stopped)}, status=503)
     return answer({"status": "ready"})
 
 

@@ -72,8 +72,10 @@ PROBLEMS: Mapping[str, str] = {
     "429": "Too many requests, or open streams",
     "503": "For now",
     "504": "Not in time",
+    "507": "There is no more room",
 }
 TIME = {"type": "string", "format": "date-time"}
+TEXT = {"type": "string"}
 COUNT = {"type": "integer", "minimum": 0, "maximum": MOST}
 AT_LEAST = ("at_least", COUNT, "Wait until a position is shown.")
 AS_OF = ("as_of", {"anyOf": [COUNT, TIME]}, "What was known then: a position, or a recorded time with a zone.")
@@ -86,6 +88,12 @@ IDEMPOTENCY: Json = {
     "schema": {"type": "string", "maxLength": 200},
     "description": "What comes again with it changes nothing; a command is answered as the first.",
 }
+
+OCCURRED_AT = ("occurred_at", TIME, "When it happened in the world, with a zone; now, if that is not said.")
+CAUSED: Sequence[Json] = [
+    {"name": f"Refold-{which}-Id", "in": "header", "schema": TEXT, "description": f"Kept with the events: {said}."}
+    for which, said in (("Correlation", "which story they are part of"), ("Causation", "what led to them"))
+]
 
 
 def document(app: App) -> Json:
@@ -117,7 +125,8 @@ def document(app: App) -> Json:
         paths["/".join([f"/views/{name}/rows", *(f"{{{key}}}" for key in keys)])] = {
             "get": _operation("get", row, ref[row], [*_path(keys), _query(*AT_LEAST), _query(*AS_OF)])
         }
-        paths[f"/views/{name}/watch"] = {"get": _stream(f"watch{name}", "The rows that change.", _filters(row))}
+        watched = [*_filters(row), _query("after", COUNT, "Exclusive; from now on, if that is not said.")]
+        paths[f"/views/{name}/watch"] = {"get": _stream(f"watch{name}", "The rows that change.", watched)}
     return {
         "openapi": "3.1.0",
         "info": {"title": app.name or "Refold", "version": refold.__version__},
@@ -131,7 +140,7 @@ def document(app: App) -> Json:
 
 
 def _command(command: type, ref: Mapping[type, Json]) -> Json:
-    found = _operation("execute", command, ref[Position], [IDEMPOTENCY])
+    found = _operation("execute", command, ref[Position], [IDEMPOTENCY, *CAUSED, _query(*OCCURRED_AT)])
     found["requestBody"] = _body(ref[command])
     return found
 

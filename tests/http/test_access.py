@@ -180,6 +180,9 @@ async def test_rules_narrow_what_a_key_allows(keys: Path, tmp_path: Path) -> Non
         (("127.0.0.1", 1), {"Host": ""}),
         (("127.0.0.1", 1), {"X-Forwarded-For": "192.0.2.1"}),  # a proxy asks for somebody
         (("127.0.0.1", 1), {"Forwarded": "for=192.0.2.1"}),
+        (("127.0.0.1", 1), {"Via": "1.1 proxy"}),
+        (("127.0.0.1", 1), {"X-Forwarded-Proto": "https"}),
+        (("127.0.0.1", 1), {"X-Real-IP": "192.0.2.1"}),
         (("127.0.0.1", 1), {"Sec-Fetch-Site": "cross-site"}),  # a page from elsewhere
     ],
 )

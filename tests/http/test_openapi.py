@@ -40,5 +40,13 @@ async def test_it_is_served_and_says_what_a_command_takes(tmp_path: Path) -> Non
     assert place["description"] == "Asks for so many of a product."
     assert place["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/PlaceOrder"}
     assert found["components"]["schemas"]["PlaceOrder"]["required"] == ["order_id", "sku", "quantity"]
-    assert {"401", "403", "409", "429"} <= set(place["responses"])
+    assert {"401", "403", "409", "429", "507"} <= set(place["responses"])
+    assert {each["name"] for each in place["parameters"]} == {
+        "Idempotency-Key",
+        "Refold-Correlation-Id",
+        "Refold-Causation-Id",
+        "occurred_at",
+    }
+    watch = found["paths"]["/views/Stock/watch"]["get"]
+    assert {"after", "sku", "where", "Last-Event-ID"} <= {each["name"] for each in watch["parameters"]}
     assert found["paths"]["/health"]["get"]["security"] == []

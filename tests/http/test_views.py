@@ -94,6 +94,8 @@ async def test_a_question_that_makes_no_sense_is_refused(tmp_path: Path, asked: 
 async def test_a_position_that_nobody_has_written_is_not_waited_for(tmp_path: Path) -> None:
     async with stocked(tmp_path) as client:
         problem(await client.get("/views/Stock?at_least=6"), 409, "POSITION_AHEAD")
+        problem(await client.get("/views/Stock/watch?after=6"), 409, "POSITION_AHEAD")
+        problem(await client.get("/views/Stock/watch", headers={"Last-Event-ID": "6"}), 409, "POSITION_AHEAD")
 
 
 async def test_who_watches_sees_what_changes_and_misses_nothing_when_it_comes_back(tmp_path: Path) -> None:
