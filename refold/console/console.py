@@ -1,7 +1,6 @@
 """The console as an ASGI app: which pages there are, who may see them, and what every visit goes through."""
 
 from collections.abc import Awaitable, Callable
-from pathlib import PurePosixPath
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -27,7 +26,7 @@ from refold.console import (
     story,
 )
 from refold.console.session import PREFIX, Sessions
-from refold.console.template import STATIC, environment
+from refold.console.template import FILES, environment
 from refold.console.visit import Desk, Visit
 from refold.http.access import Principal, Role, must_be_own_page
 from refold.http.api import ALWAYS, Api
@@ -188,9 +187,8 @@ def navigation(principal: Principal) -> list[tuple[str, str]]:
 
 
 async def _static(request: Request) -> Response:
-    path = PurePosixPath(request.path_params["path"])
-    file = STATIC / path
-    if ".." in path.parts or path.is_absolute() or not file.is_file():
+    file = FILES.get(request.path_params["path"])
+    if file is None:
         raise HTTPException(404)
     return FileResponse(file)
 

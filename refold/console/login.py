@@ -2,6 +2,7 @@
 
 from urllib.parse import urlsplit
 
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -10,6 +11,8 @@ from refold.http.access import Principal, must_be_own_page
 from refold.http.api import Rates
 from refold.http.problem import Refusal
 
+LONGEST = 8 << 10
+"""Bytes of what one comes in with: anybody may send it."""
 NOBODY = Principal("", "reader")
 PER_SECOND = 5.0
 """How often one address may try to come in."""
@@ -31,6 +34,7 @@ class Doors:
         visit, wanted = Visit(self._desk, request, NOBODY, []), ""
         try:
             must_be_own_page(request)
+            visit.limits = replace(visit.limits, body=LONGEST)
             form = await visit.form()
             wanted = form.get("next", "")
             self._rates.take(request.client.host if request.client else "")

@@ -12,6 +12,8 @@ from refold.contract.graph import short
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
+FILES = {path.relative_to(STATIC).as_posix(): path for path in sorted(STATIC.rglob("*")) if path.is_file()}
+"""The static files by the ends of their addresses; no other file is given, whatever is asked for."""
 LONGEST = 100_000
 """Characters of a value that a page shows; the API gives it whole."""
 
@@ -35,9 +37,8 @@ def environment() -> Environment:
 def version_of_assets() -> str:
     """Return a text that changes with any of the static files, so that browsers can keep each for good."""
     digest = sha256()
-    for path in sorted(STATIC.rglob("*")):
-        if path.is_file():
-            digest.update(path.read_bytes())
+    for path in FILES.values():
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 

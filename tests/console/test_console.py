@@ -171,6 +171,13 @@ async def test_only_a_page_of_the_console_may_ask(keys: Path) -> None:
         assert answer.status_code == 303, "a browser that does not say Sec-Fetch-Site says its origin"
 
 
+async def test_whoever_comes_may_not_send_much(keys: Path) -> None:
+    token = create(keys, "ann", "admin")
+    async with served(console(keys)) as client:
+        answer = await entered(client, token, next="/console/" + "a" * 9_000)
+        assert (answer.status_code, "more than 8,192 bytes" in answer.text) == (413, True)
+
+
 async def test_guessing_is_slowed_down(keys: Path) -> None:
     create(keys, "ann", "admin")
     async with served(console(keys)) as client:
@@ -212,7 +219,9 @@ async def test_every_answer_is_guarded(keys: Path) -> None:
             assert ("immutable" in headers["cache-control"]) == path.endswith(".css")
 
 
-@pytest.mark.parametrize("path", ["../session.py", "%2e%2e/session.py", "%2Fetc%2Fpasswd", "", "vendor", "nothing.css"])
+@pytest.mark.parametrize(
+    "path", ["../session.py", "%2e%2e/session.py", "%2Fetc%2Fpasswd", "", "vendor", "nothing.css", "a" * 300]
+)
 async def test_only_static_files_are_given(path: str) -> None:
     async with served(console()) as client:
         assert (await client.get(f"/console/static/{path}")).status_code == 404
