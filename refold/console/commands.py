@@ -9,9 +9,10 @@ from refold.console.form import Form
 from refold.console.session import PREFIX
 from refold.console.visit import Visit
 from refold.contract.describe import CommandForm
-from refold.errors import Conflict, InvalidBody, InvalidEvent, Rejected
+from refold.errors import InvalidBody
 from refold.http.call import found
 from refold.http.commands import named
+from refold.http.problem import Problem, problem_of
 from refold.model.body import command_of
 from refold.model.tag import tags_of
 from refold.runtime.ids import new_id
@@ -44,7 +45,9 @@ async def run(visit: Visit) -> Response:
         given = form.changed()
         return _page(visit, about, Form(about.schema, given), given, key)
     try:
-        command = command_of(form.json(), found(about.name, named(visit.app.commands), "command"))
+        body = form.json()
+        visit.check_depth(body)
+        command = command_of(body, found(about.name, named(visit.app.commands), "command"))
         visit.principal.must_command(about.name, tags_of(command))
         occurred_at = visit.read_moment("Occurred at", _moment(given))
         own = visit.id_of(about.name, key)
@@ -52,8 +55,9 @@ async def run(visit: Visit) -> Response:
     except InvalidBody as error:
         form.tell(error.data["errors"])
         return _page(visit, about, form, given, key, status=400)
-    except (Rejected, Conflict, InvalidEvent) as error:
-        return _page(visit, about, form, given, key, status=409, refusal=error)
+    except Exception as error:  # whatever it is, what was written is not lost
+        problem = problem_of(error)
+        return _page(visit, about, form, given, key, status=problem.status, problem=problem)
     return visit.go("commands", about.name, "outcomes", key, position=position)
 
 
@@ -79,7 +83,9 @@ def _askers(visit: Visit, name: str) -> list[str]:
 
 
 def _about(visit: Visit) -> CommandForm:
-    return found(visit.path("name"), forms(visit), "command")
+    about, principal = found(visit.path("name"), forms(visit), "command"), visit.principal
+    principal.must_command(about.name, principal.tags or ())  # of which tags it is, is known when it is filled in
+    return about
 
 
 def _moment(given: Mapping[str, str]) -> str | None:
@@ -95,7 +101,7 @@ def _page(
     key: str,
     *,
     status: int = 200,
-    refusal: Exception | None = None,
+    problem: Problem | None = None,
 ) -> Response:
     body = form.json().decode()
     site = visit.request.url
@@ -108,7 +114,7 @@ def _page(
         form=form,
         key=key,
         occurred_at=given.get(WHEN, ""),
-        refusal=refusal,
+        problem=problem,
         shell=visit.shell("execute", "APP", about.name, body),
         curl=f"curl {shlex.quote(url)}{token} -H 'content-type: application/json' -d {shlex.quote(body)}",
     )

@@ -20,6 +20,8 @@ DEEPEST = 4
 """How many groups stand in each other, until what is within is written as JSON."""
 MOST = 40
 """Entries of a list in a form."""
+MOST_FIELDS = 1_500
+"""Fields of a form, from which on lists take no more entries."""
 PLAIN: Mapping[str, Kind] = {"string": "text", "integer": "number", "number": "number", "boolean": "flag"}
 FORMATS: Mapping[str, Kind] = {"decimal": "decimal", "date-time": "moment", "date": "date"}
 PART = re.compile(r"\[(\d+)\]|\.?([^.\[\]]+)")
@@ -83,6 +85,13 @@ class Field(Struct):
             case _:
                 return self.raw == ""
 
+    def entry(self, path: str) -> str:
+        """Return the path of what has a path in a list's JSON, from which entries that are left empty are gone."""
+        number, _, rest = path.removeprefix(f"{self.path}.").partition(".")
+        there = [part.path for part in self.parts if not isinstance(part.value(), UnsetType)]
+        at = whole(number, len(there) - 1)
+        return path if at is None else f"{there[at]}.{rest}".removesuffix(".")
+
     def _group(self) -> Any:
         if not self.required and self.is_empty():
             return UNSET
@@ -102,6 +111,7 @@ class Form:
         self._defs: dict[str, JsonSchema] = schema.get("$defs", {})
         self._given = given
         self._is_sent = "sent" in given
+        self._made = 0
         self.errors: list[str] = []
         """What is wrong with it as a whole."""
         self.fields = self._fields(schema, "", 0, (f"{DEFS}{schema.get('title')}",))
@@ -142,6 +152,8 @@ class Form:
         """Return the field at a path, or the innermost that holds it."""
         fields, found = self.fields, None
         while inner := next((each for each in fields if path == each.path or path.startswith(f"{each.path}.")), None):
+            if inner.kind == "list" and path != inner.path:
+                path = inner.entry(path)
             found, fields = inner, inner.parts
         return found
 
@@ -156,6 +168,7 @@ class Form:
     def _field(
         self, schema: JsonSchema, path: str, label: str, required: bool, depth: int, inside: tuple[str, ...]
     ) -> Field:
+        self._made += 1
         inner, nullable = _without_null(schema)
         ref = str(inner.get("$ref", ""))
         target = self._defs.get(ref.removeprefix(DEFS), {}) if ref else inner
@@ -182,6 +195,7 @@ class Form:
             field.parts = [
                 self._field(items, f"{path}.{number}", str(number + 1), True, depth + 1, within)
                 for number in range(self._count(path, 1 if required and not default else 0))
+                if self._made < MOST_FIELDS
             ]
         else:
             field.raw = self._raw(field, schema.get("default"))

@@ -18,8 +18,8 @@ from refold.http.api import Api
 from refold.http.call import Call
 from refold.http.problem import Refusal
 
-FIELDS = 200
-"""How many fields a form may have."""
+FIELDS = 2_000
+"""How many fields a form may have: more than a page ever shows, so that none is lost; see `refold.console.form`."""
 
 
 class Desk:

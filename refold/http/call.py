@@ -160,7 +160,7 @@ class Call:
         if kind != "application/json":
             raise Refusal(415, "NOT_JSON", f"the body is {kind or 'of no type'}; send Content-Type: application/json")
         body = await self.body()
-        self._check_depth(body)
+        self.check_depth(body)
         try:
             return decode(body)
         except UNFIT as error:
@@ -182,7 +182,8 @@ class Call:
                 )
         return bytes(body)
 
-    def _check_depth(self, body: bytes) -> None:
+    def check_depth(self, body: bytes) -> None:
+        """Refuse JSON that is too deep, or has too many parts."""
         if body.count(b"{") + body.count(b"[") <= min(self.limits.depth, self.limits.parts):
             return  # even if all of them were nested, and none stood in a string
         brackets = STRINGS.sub(b"", body).translate(None, OTHERS)

@@ -1,16 +1,22 @@
 """Commands in the console: filled in, refused at their fields, done once, and shown with what came of them."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import httpx
+import msgspec
 import pytest
+from msgspec import Struct
 
+from refold import App, Command
 from refold.console import Console
+from refold.errors import StoreBusy, TooLarge
 from refold.http import Access, Api, Keys
 from refold.http.tokens import create
 from tests.http.serving import served
-from tests.http.shop import shop
+from tests.http.shop import StockReceived, shop
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
 TEA = {"sent": "1", "f.sku": "tea", "f.quantity": "3", "f.name": "Green <b>tea</b>"}
@@ -71,6 +77,64 @@ async def test_a_refusal_says_why() -> None:
         assert (await send(client, "PlaceOrder", form)).status_code == 303, "the same form, once there is some"
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (StoreBusy("the database is locked"), 503, "Not done: the database is locked"),
+        (TooLarge("the batch is too large"), 413, "Refused: the batch is too large"),
+        (RuntimeError("the password is geheim"), 500, "Not done: The request failed; the log of the server says why."),
+    ],
+)
+async def test_whatever_goes_wrong_nothing_that_was_written_is_lost(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, said: str
+) -> None:
+    async def fails(*_: object, **__: object) -> int:
+        raise error
+
+    async with served(console()) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(App, "execute", fails)
+            answer = await send(client, "ReceiveStock", TEA | {"key": "k"})
+        assert answer.status_code == status
+        assert said in answer.text
+        assert "geheim" not in answer.text
+        assert 'value="tea"' in answer.text
+        assert key_of(answer) == "k"
+        assert (await send(client, "ReceiveStock", TEA | {"key": key_of(answer)})).status_code == 303
+
+
+class Bundle(Struct, frozen=True):
+    sku: str
+    a: str = ""
+    b: str = ""
+    c: str = ""
+    d: str = ""
+
+
+class Pack(Command):
+    bundles: tuple[Bundle, ...]
+    more: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+def pack(command: Pack) -> Iterable[StockReceived]:
+    for each in command.bundles:
+        yield StockReceived(each.sku, 1)
+
+
+async def test_as_many_entries_as_a_form_shows_are_taken_and_json_is_bounded_in_depth() -> None:
+    app = App("memory:", events=StockReceived, decisions=[pack])
+    async with served(Console(Api(app))) as client:
+        form = {"sent": "1", "n.bundles": "40", "f.more": ""}
+        form |= {f"f.bundles.{at}.{name}": f"{at}" for at in range(40) for name in ("sku", "a", "b", "c", "d")}
+        done = await send(client, "Pack", form | {"key": "k"})
+        assert done.status_code == 303
+        assert (await client.get("/log/head")).json() == {"position": 40}
+        deep = await send(client, "Pack", form | {"key": "j", "f.more": f'{{"a": {"[" * 64}{"]" * 64}}}'})
+        assert deep.status_code == 413
+        assert "nested 66 deep; 64 is allowed" in deep.text
+        assert 'name="f.bundles.39.d" value="39"' in deep.text
+
+
 async def test_it_says_what_does_the_same_and_can_be_linked_to() -> None:
     async with served(console()) as client:
         page = (await client.get("/console/commands/PlaceOrder", params={"f.order_id": "o'1", "f.sku": "tea"})).text
@@ -115,6 +179,8 @@ async def test_who_comes_in_does_what_their_key_allows(tmp_path: Path, monkeypat
         assert "ReceiveStock" in listed
         assert "PlaceOrder" not in listed
         form = {"sent": "1", "f.order_id": "o-1", "f.sku": "tea", "f.quantity": "1", "key": "k"}
+        assert (await client.get("/console/commands/ReceiveStock")).status_code == 200
+        assert (await client.get("/console/commands/PlaceOrder")).status_code == 403, "before it is filled in"
         assert (await send(client, "PlaceOrder", form)).status_code == 403
         assert (await send(client, "ReceiveStock", TEA | {"f.sku": "cup", "key": "k"})).status_code == 403
         done = await send(client, "ReceiveStock", TEA | {"key": "k"})

@@ -215,6 +215,27 @@ def test_what_is_wrong_is_told_at_its_field() -> None:
     assert form.errors == ["low is above high at $"]
 
 
+class Counted(Command):
+    counts: tuple[int, ...]
+    lines: tuple[Line, ...] = ()
+
+
+def test_entries_that_are_left_empty_are_gone_and_what_is_wrong_stands_at_its_own() -> None:
+    given = {"sent": "1", "n.counts": "4", "f.counts.0": "", "f.counts.1": "1", "f.counts.2": "", "f.counts.3": "x"}
+    given |= {"n.lines": "1", "f.lines.0.sku": "tea", "n.lines.0.gifts": "0", "f.lines.0.quantity": "y"}
+    form = Form(json_schema(Counted), given)
+    assert b'"counts":[1,"x"]' in form.json()
+    with pytest.raises(InvalidBody) as caught:
+        command_of(form.json(), Counted)
+    form.tell([*caught.value.data["errors"], {"path": "$.counts[7]", "message": "nowhere"}])
+    assert {each.path for each in flat(form.fields) if each.error} == {"counts.3", "lines.0.quantity", "counts"}
+
+
+def test_a_form_has_only_so_many_fields_whatever_is_asked_for() -> None:
+    given = {"n.lines": "40"} | {f"n.lines.{each}.gifts": "40" for each in range(40)}
+    assert 1_500 <= len(flat(Form(SCHEMA, given).fields)) < 1_600
+
+
 def test_entries_come_and_go() -> None:
     more = Form(SCHEMA, FILLED | {"add": "lines"}).changed()
     assert [each.path for each in field(Form(SCHEMA, more), "lines").parts] == ["lines.0", "lines.1", "lines.2"]
