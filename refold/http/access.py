@@ -40,6 +40,8 @@ class Principal(Struct, frozen=True):
     """By what a session or an open stream knows them again: enough to look them up, nothing to come in with.
 
     See `Knows.again`. Without one a stream stays open until its reader leaves."""
+    called: str = ""
+    """How they are called, to be shown to themselves; it says nothing of who they are, which the name does."""
 
     @property
     def sees_all(self) -> bool:

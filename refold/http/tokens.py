@@ -2,23 +2,30 @@
 
 import asyncio
 import hashlib
+import logging
 import os
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import msgspec
 from msgspec import Struct, field
 
 from refold.errors import WiringError
 from refold.http.access import ROLES, Principal, Role, checked_role, rule
+from refold.http.problem import Refusal
 
+logger = logging.getLogger("refold.http")
 PREFIX = "refold_"
+LATER = {"Retry-After": "1"}
 LOOK_SECONDS = 1.0
 """How often keys are looked for anew: so long one that was revoked may still work, and a new one may not."""
+WAIT_SECONDS = 5.0
+"""How long who changes a file of keys waits for another who does."""
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA")
 """Those with two keys: who can check a token cannot make one."""
 
@@ -49,14 +56,15 @@ class _File(Struct):
 
 
 class Keys:
-    """Keys in a file, which may change while it is used."""
+    """Keys in a file, which may change while it is used; while it cannot be read, nobody comes in."""
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
         self._keys: dict[str, Key] = {}
         self._seen: tuple[int, int] | None = None
         self._looked = -LOOK_SECONDS
-        self._look()
+        self._trouble = ""
+        self._read()
 
     async def principal(self, token: str) -> Principal | None:
         """Return whose key this is."""
@@ -69,18 +77,31 @@ class Keys:
         if now - self._looked > LOOK_SECONDS:
             self._looked = now
             self._look()
+        if self._trouble:
+            raise Refusal(503, "UNAVAILABLE", "the keys cannot be read now; the log of the server says why", LATER)
         key = self._keys.get(proof)
         return key.principal() if key is not None and key.is_good else None
 
     def _look(self) -> None:
+        """Read the file if it has changed; remember that it could not be."""
+        try:
+            self._read()
+            trouble = ""
+        except WiringError as error:
+            self._keys, self._seen, trouble = {}, None, str(error)
+        if trouble and trouble != self._trouble:
+            logger.error("nobody with a key is let in: %s", trouble)
+        self._trouble = trouble
+
+    def _read(self) -> None:
         try:
             found = self._path.stat()
+            seen = (found.st_mtime_ns, found.st_size)
+            if seen != self._seen:
+                self._keys = {key.sha256: key for key in keys_in(self._path)}
+                self._seen = seen
         except OSError as error:
             raise WiringError(f"cannot read the keys in {self._path}: {error.strerror}; `refold key create`") from None
-        seen = (found.st_mtime_ns, found.st_size)
-        if seen != self._seen:
-            self._keys = {key.sha256: key for key in keys_in(self._path)}
-            self._seen = seen
 
 
 def hash_of(token: str) -> str:
@@ -100,33 +121,54 @@ def keys_in(path: Path) -> list[Key]:
 
 def create(path: Path, name: str, role: Role, **rules: Any) -> str:
     """Add a key to a file, which is made if need be; return it: it cannot be had again."""
-    keys = keys_in(path)
-    if any(key.name == name for key in keys):
-        raise WiringError(f"there is a key {name!r} in {path} already: revoke it first, or choose another name")
-    token = f"{PREFIX}{secrets.token_urlsafe(32)}"
-    _write(path, [*keys, Key(name, role, hash_of(token), **rules)])
+    with _replaced(path) as new:
+        keys = keys_in(path)
+        if any(key.name == name for key in keys):
+            raise WiringError(f"there is a key {name!r} in {path} already: revoke it first, or choose another name")
+        token = f"{PREFIX}{secrets.token_urlsafe(32)}"
+        _write(new, [*keys, Key(name, role, hash_of(token), **rules)])
     return token
 
 
 def revoke(path: Path, name: str) -> None:
     """Remove a key from a file."""
-    keys = keys_in(path)
-    left = [key for key in keys if key.name != name]
-    if len(left) == len(keys):
-        names = ", ".join(key.name for key in keys) or "none"
-        raise WiringError(f"there is no key {name!r} in {path}; there is {names}")
-    _write(path, left)
+    with _replaced(path) as new:
+        keys = keys_in(path)
+        left = [key for key in keys if key.name != name]
+        if len(left) == len(keys):
+            names = ", ".join(key.name for key in keys) or "none"
+            raise WiringError(f"there is no key {name!r} in {path}; there is {names}")
+        _write(new, left)
 
 
-def _write(path: Path, keys: Sequence[Key]) -> None:
-    """Replace a file in one step, readable by its owner only."""
-    text = msgspec.json.format(msgspec.json.encode(_File(list(keys))), indent=2)
-    new = path.with_name(f"{path.name}.new")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(text + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+@contextmanager
+def _replaced(path: Path) -> Generator[BinaryIO]:
+    """Replace a file in one step, readable by its owner only, while nobody else does: the new one is there once."""
+    new, until = path.with_name(f"{path.name}.new"), time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            file = os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+            break
+        except FileExistsError:
+            if time.monotonic() > until:
+                said = f"another `refold key` is changing {path}; if there is none, one was stopped: remove {new}"
+                raise WiringError(said) from None
+            time.sleep(0.02)
+        except OSError as error:
+            raise WiringError(f"cannot change the keys in {path}: {error.strerror}") from None
+    try:
+        with file:
+            yield file
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def _write(file: BinaryIO, keys: Sequence[Key]) -> None:
+    file.write(msgspec.json.format(msgspec.json.encode(_File(list(keys))), indent=2) + b"\n")
+    file.flush()
+    os.fsync(file.fileno())
 
 
 class _Said(Struct, tag="jwt"):
@@ -136,6 +178,7 @@ class _Said(Struct, tag="jwt"):
     role: Role
     until: float
     """Seconds since 1970."""
+    called: str = ""
 
 
 class Jwt:
@@ -155,7 +198,8 @@ class Jwt:
 
         `keys` is the address of the provider's key set (its `jwks_uri`), which is read again when a token names a new
         key. `claim` names what a token says its owner is: a text or a list of them. Those are roles, or `roles` says
-        which role each of them means; of several the highest counts. Who has none is not let in.
+        which role each of them means; of several the highest counts. Who has none is not let in. The name of
+        somebody, in the log too, is made of `sub` and `iss`: `u-1@https://login.example`.
         """
         try:
             import jwt
@@ -177,13 +221,15 @@ class Jwt:
             claims = await asyncio.to_thread(self._claims, token)
         except self._jwt.PyJWTError:
             return None
-        said = claims.get(self._claim, [])
-        roles = [self._roles[each] for each in ([said] if isinstance(said, str) else said) if each in self._roles]
+        roles = [self._roles[each] for each in _texts(claims.get(self._claim)) if each in self._roles]
         if not roles:
             return None
-        name = str(claims.get("email") or claims.get("preferred_username") or claims["sub"])
+        # Who it is, nobody but the issuer says: addresses and names may be chosen, or be those of somebody else.
+        name = f"{claims['sub']}@{self._issuer}"
+        called = [*_texts(claims.get("email")), *_texts(claims.get("preferred_username")), ""][0]
         role = ROLES[max(map(ROLES.index, roles))]
-        return Principal(name, role, proof=msgspec.json.encode(_Said(name, role, float(claims["exp"]))).decode())
+        proof = msgspec.json.encode(_Said(name, role, float(claims["exp"]), called)).decode()
+        return Principal(name, role, proof=proof, called=called)
 
     async def again(self, proof: str) -> Principal | None:
         """Return whose token was good when the session began, until the token ends."""
@@ -191,7 +237,7 @@ class Jwt:
             said = msgspec.json.decode(proof, type=_Said)
         except msgspec.MsgspecError:
             return None
-        return Principal(said.name, said.role, proof=proof) if said.until > time.time() else None
+        return Principal(said.name, said.role, proof=proof, called=said.called) if said.until > time.time() else None
 
     def _claims(self, token: str) -> dict[str, Any]:
         key = self._client.get_signing_key_from_jwt(token).key
@@ -200,6 +246,12 @@ class Jwt:
             token, key, self._algorithms, audience=self._audience, issuer=self._issuer, options=options
         )
         return found
+
+
+def _texts(claim: Any) -> list[str]:
+    """Return what a claim says: a text, or a list of them; whatever else it may be says nothing."""
+    listed = cast(list[object], claim) if isinstance(claim, list) else [claim]
+    return [each for each in listed if isinstance(each, str)]
 
 
 def _themselves() -> dict[str, str]:

@@ -6,7 +6,9 @@ import hmac
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from refold import WiringError
-from refold.http import Access, Jwt, tokens
+from refold.http import Access, Jwt, Keys, tokens
 from tests.http.serving import problem, served
 from tests.http.shop import shop
 
@@ -74,7 +76,7 @@ async def test_who_has_a_token_acts_in_its_role(keys: str) -> None:
         done = await client.post("/commands/ReceiveStock", json=command, headers=headers(writer))
         assert done.status_code == 200
         [event] = (await client.get("/log/events", headers=headers(reader))).json()["events"]
-        assert event["metadata"]["actor"] == "ann@shop.example"
+        assert event["metadata"]["actor"] == f"u-1@{ISSUER}", "not an address, which may be chosen"
 
 
 async def test_groups_can_stand_for_roles(keys: str) -> None:
@@ -103,6 +105,9 @@ async def test_a_token_that_is_not_theirs_is_refused(keys: str) -> None:
         "for another audience": token(aud="bank"),
         "of nobody": token(sub=None),
         "without a role": token(roles=None),
+        "with a role that is none": token(roles=5),
+        "with roles that are none": token(roles=[{}, ["reader"], None]),
+        "with roles by name": token(roles={"reader": True}),
         "unsigned": _forged({"alg": "none", "kid": "one"}, b""),
         "signed with their public key as a secret": _forged({"alg": "HS256", "kid": "one"}, pem),
         "cut": token()[:-4],
@@ -121,6 +126,76 @@ async def test_a_new_key_of_theirs_is_learnt(keys: str, monkeypatch: pytest.Monk
         assert (await client.get("/version", headers=headers(token("two")))).status_code == 401
         monkeypatch.setattr(f"{__name__}.PUBLISHED", ["two"])
         assert (await client.get("/version", headers=headers(token("two")))).status_code == 200
+
+
+async def test_an_address_makes_nobody_another(keys: str, tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    key = tokens.create(file, "till-7", "writer")
+    both = Access(Keys(file), Jwt(issuer=ISSUER, audience="shop", keys=keys))
+    app = shop("memory:", projections=[])
+    async with served(app, both) as client:
+        given: dict[str, Any] = {"roles": ["writer"], "email": "till-7", "preferred_username": "till-7"}
+        for who in (key, token(sub="u-1", **given), token(sub="u-2", **given)):
+            command = {"sku": "tea", "quantity": 1}
+            answer = await client.post(
+                "/commands/ReceiveStock", json=command, headers={**headers(who), "Idempotency-Key": "one"}
+            )
+            assert answer.status_code == 200
+        assert await app.head() == 3, "the key of each is their own"
+        found = await both.owner(token(sub="u-1", **given))
+        assert (found.name, found.called) == (f"u-1@{ISSUER}", "till-7")
+        assert await both.again(found.proof) == found
+
+
+@pytest.mark.parametrize("way", ["gone", "broken", "locked away"])
+async def test_while_keys_cannot_be_read_nobody_comes_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    monkeypatch.setattr(tokens, "LOOK_SECONDS", -1)
+    file = tmp_path / "keys.json"
+    key = tokens.create(file, "till-7", "reader")
+    async with served(shop("memory:", projections=[]), Access(Keys(file))) as client:
+        assert (await client.get("/version", headers=headers(key))).status_code == 200
+        good = file.rename(tmp_path / "good.json")
+        if way == "broken":
+            file.write_bytes(good.read_bytes()[:-9])
+        elif way == "locked away":
+            file.mkdir()  # cannot be read by anybody, root among them
+        for _ in range(3):
+            answer = await client.get("/version", headers=headers(key))
+            assert problem(answer, 503, "UNAVAILABLE")
+            assert answer.headers["retry-after"] == "1"
+        [record] = caplog.records
+        assert record.getMessage().startswith("nobody with a key is let in: ")
+        if way == "locked away":
+            file.rmdir()
+        good.replace(file)
+        assert (await client.get("/version", headers=headers(key))).status_code == 200
+
+
+def test_keys_that_are_made_at_once_are_all_there(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    tokens.create(file, "old", "admin")
+
+    def change(number: int) -> None:
+        tokens.create(file, f"new-{number}", "reader")
+        if not number:
+            tokens.revoke(file, "old")
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(change, range(24)))
+    assert {key.name for key in tokens.keys_in(file)} == {f"new-{number}" for number in range(24)}
+    assert [each.name for each in tmp_path.iterdir()] == ["keys.json"]
+
+
+def test_a_change_that_was_never_ended_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "WAIT_SECONDS", 0.05)
+    file = tmp_path / "keys.json"
+    (tmp_path / "keys.json.new").touch()
+    with pytest.raises(WiringError, match=r"one was stopped: remove .*keys\.json\.new"):
+        tokens.create(file, "me", "admin")
+    with pytest.raises(WiringError, match=r"cannot change the keys in .*: No such file or directory"):
+        tokens.create(tmp_path / "nowhere" / "keys.json", "me", "admin")
 
 
 def test_algorithms_of_one_secret_are_refused_at_wiring() -> None:
