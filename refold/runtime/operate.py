@@ -99,7 +99,8 @@ class Operations:
 
     async def pending(self) -> list[Pending]:
         """Return how many timers each process has, and how many of them are stuck."""
-        return await pending(self._running.books[0], self._running.processes, self._running.clock())
+        processes = self._running.processes  # without any there may be no books either
+        return await pending(self._running.books[0], processes, self._running.clock()) if processes else []
 
     async def give_up(self, process: str, key: str, *, reason: str, actor: str = "") -> int:
         """Leave out all that a process has still to do for a key: what is parked, and timers; return how much."""

@@ -68,6 +68,12 @@ async def test_of_an_app_that_is_well_nothing_is_said(log: Log) -> None:
         assert await diagnose(app.operations) == []
 
 
+async def test_of_an_app_that_keeps_nothing_nothing_is_said(log: Log) -> None:
+    async with App(log, events=Clicked) as app:
+        await app.record(Clicked("a"))
+        assert await diagnose(app.operations) == []
+
+
 async def test_what_nobody_runs_is_named_with_how_to_run_it(log: Log) -> None:
     yesterday = Clock(datetime.now(UTC) - timedelta(days=1))
     if isinstance(log, str):
