@@ -13,7 +13,7 @@ from refold.cli.operate import RUN, actor, operate, tell
 from refold.errors import InvalidQuery
 from refold.runtime.books import Parked, Skipped
 from refold.runtime.groups import Group, Which, groups
-from refold.runtime.operate import Operations
+from refold.runtime.operate import Operations, still_failing
 from refold.runtime.running import named
 
 INBOX = "inbox."
@@ -155,8 +155,7 @@ def retry(app: str, active: bool, store: str | None, as_json: bool, **chosen: An
             where = f"at position {min(missing)}" if missing else "that this means"
             raise InvalidQuery(f"nothing has failed {where}; `refold parked list` shows what has")
         left = await operations.retry(*wanted, actor=actor()) if wanted else []
-        asked = {(each.subscription, each.position, each.key) for each in wanted}
-        return len(wanted), [each for each in left if (each.subscription, each.position, each.key) in asked]
+        return len(wanted), still_failing(left, wanted)
 
     tried, left = operate(loaded(app, store), work, active=active)
     from refold.cli.show import cleaned

@@ -13,7 +13,7 @@ from refold.cli.operate import RUN, YES, actor, confirm, operate, tell
 from refold.cli.parked import ago
 from refold.errors import InvalidQuery
 from refold.runtime.books import Parked
-from refold.runtime.operate import Operations
+from refold.runtime.operate import Operations, still_failing
 from refold.runtime.waiting import Waiting
 
 
@@ -200,9 +200,8 @@ def _again(
         wanted = [each for each in await operations.parked(name) if each.error and means(each)]
         if not wanted:
             raise InvalidQuery(f"{nothing}; `refold process list {app} {name}` shows what there is")
-        tried = {(each.position, each.key) for each in wanted}
         left = await operations.retry(*wanted, actor=actor())
-        return len(wanted), [each for each in left if each.subscription == name and (each.position, each.key) in tried]
+        return len(wanted), still_failing(left, wanted)
 
     count, left = operate(loaded(app, store), work, active=active)
     from refold.cli.show import cleaned

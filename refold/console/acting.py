@@ -1,6 +1,6 @@
 """What operators do from pages: it is done, and the next page says what has come of it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.responses import Response
 
@@ -8,7 +8,9 @@ from refold.console.visit import Visit
 from refold.errors import RefoldError
 from refold.http.call import whole
 from refold.http.problem import Refusal
+from refold.runtime.books import Parked
 from refold.runtime.groups import Which
+from refold.runtime.operate import still_failing
 
 
 async def done(visit: Visit, work: Callable[[], Awaitable[str]], *back: str, **query: object) -> Response:
@@ -18,6 +20,13 @@ async def done(visit: Visit, work: Callable[[], Awaitable[str]], *back: str, **q
     except RefoldError as error:
         said, good = str(error), False
     return visit.go(*back, notice=said, good=good, **query)
+
+
+async def tried(visit: Visit, wanted: Sequence[Parked]) -> str:
+    """Try parked events again, and return what to say of it."""
+    left = await visit.app.operations.retry(*wanted, actor=visit.principal.name)
+    fail, count = len(still_failing(left, wanted)), f"{len(wanted):,} tried again"
+    return f"{count}; {fail:,} still fail" if fail else f"{count} and done"
 
 
 def which(given: Mapping[str, str]) -> Which:

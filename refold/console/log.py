@@ -129,7 +129,8 @@ async def live(visit: Visit) -> Response:
 
     async def rows() -> AsyncIterator[Sent]:
         if begin > start:
-            yield Sent("gap", str(begin), template.render(visit=visit, url=visit.url, lines=[], gap=(start + 1, begin)))
+            gap = (start + 1, begin, visit.url("log", **chosen.said(), before=begin + 1))
+            yield Sent("gap", str(begin), template.render(visit=visit, url=visit.url, lines=[], gap=gap))
         async for page in visit.app.log.follow(query, after=begin):
             events = [each for each in reversed(page) if sought is None or sought.meets(each)]
             html = template.render(visit=visit, url=visit.url, lines=lines(events), gap=None) if events else ""

@@ -3,7 +3,7 @@
 from msgspec import UNSET
 from starlette.responses import Response
 
-from refold.console.acting import done, options, which, words
+from refold.console.acting import done, options, tried, which, words
 from refold.console.visit import Visit
 from refold.http.log import Wired
 from refold.http.operations import inspected, shown
@@ -55,14 +55,8 @@ async def retry(visit: Visit) -> Response:
     meant = which(await visit.form())
 
     async def work() -> str:
-        operations = visit.app.operations
-        wanted = await operations.failing(meant)
-        if not wanted:
-            return "nothing of it is parked any more"
-        left = await operations.retry(*wanted, actor=visit.principal.name)
-        tried = {(each.subscription, each.position, each.key) for each in wanted}
-        fail = sum((each.subscription, each.position, each.key) in tried and bool(each.error) for each in left)
-        return f"{len(wanted):,} tried again; {fail:,} still fail" if fail else f"{len(wanted):,} tried again and done"
+        wanted = await visit.app.operations.failing(meant)
+        return await tried(visit, wanted) if wanted else "nothing of it is parked any more"
 
     return await done(visit, work, "parked")
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from starlette.responses import Response
 
-from refold.console.acting import done
+from refold.console.acting import done, tried
 from refold.console.visit import Visit
 from refold.errors import InvalidQuery
 from refold.http.operations import awaited, shown
@@ -47,10 +47,7 @@ async def resume(visit: Visit) -> Response:
         wanted = [each for each in await operations.parked(name) if each.error and key in ("", *each.keys[:1])]
         if not wanted:
             return f"{name} has nothing that fails{f' for {key}' if key else ''} any more"
-        left = await operations.retry(*wanted, actor=visit.principal.name)
-        tried = {(each.position, each.key) for each in wanted}
-        fail = sum(each.subscription == name and (each.position, each.key) in tried for each in left)
-        return f"{len(wanted):,} tried again; {fail:,} still fail" if fail else f"{len(wanted):,} tried again and done"
+        return await tried(visit, wanted)
 
     return await done(visit, work, "processes")
 

@@ -36,7 +36,7 @@ from refold.http.problem import Refusal
 from refold.runtime.audit import Act
 from refold.runtime.books import Comparison, Parked, Skipped, Version
 from refold.runtime.groups import Which, group_of, grouped
-from refold.runtime.operate import Operations
+from refold.runtime.operate import Operations, still_failing
 from refold.runtime.running import named
 from refold.runtime.standing import NOBODY
 from refold.runtime.waiting import Waiting
@@ -101,9 +101,8 @@ async def retry(call: Call) -> Response:
     operations = _operations(call)
     wanted = await operations.failing(await _body(call, Mend))
     left = await operations.retry(*wanted, actor=call.principal.name) if wanted else []
-    tried = {(each.subscription, each.position, each.key) for each in wanted}
-    failing = [each for each in left if each.error and (each.subscription, each.position, each.key) in tried]
-    return answer(Tried(len(wanted), [fails(each) for each in failing[: call.limits.rows]]))
+    failing = still_failing(left, wanted)[: call.limits.rows]
+    return answer(Tried(len(wanted), [fails(each) for each in failing]))
 
 
 async def skip(call: Call) -> Response:

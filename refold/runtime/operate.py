@@ -77,7 +77,7 @@ class Operations:
             async with self._acting("retry", wanted, actor) as acting:
                 await self._running.mend(wanted, "retry", actor=actor)
                 tried = Counter(named(each.subscription) for each in wanted)
-                left = Counter(named(each.subscription) for each in _still(await self.parked(), wanted))
+                left = Counter(named(each.subscription) for each in still_failing(await self.parked(), wanted))
                 acting.failures = {name: f"{count} of {tried[name]} fail again" for name, count in left.items()}
         return await self.parked()
 
@@ -324,6 +324,12 @@ class Operations:
         return found
 
 
+def still_failing(parked: Sequence[Parked], tried: Sequence[Parked]) -> list[Parked]:
+    """Return those of what is parked that were tried again, and have failed again."""
+    wanted = {(each.subscription, each.position, each.key) for each in tried}
+    return [each for each in parked if each.error and (each.subscription, each.position, each.key) in wanted]
+
+
 def _named(versions: Sequence[Version], version: str | None, *, not_active: bool) -> Version:
     wanted = [row for row in versions if not (not_active and row.status == "active")]
     if version is not None:
@@ -332,12 +338,6 @@ def _named(versions: Sequence[Version], version: str | None, *, not_active: bool
         there = ", ".join(f"{row.version} ({row.status})" for row in versions) or "none"
         raise InvalidQuery(f"there is no such version{f' {version}' if version else ''}; there is {there}")
     return max(wanted, key=lambda row: row.started_at or datetime.min.replace(tzinfo=UTC))
-
-
-def _still(parked: Sequence[Parked], wanted: Sequence[Parked]) -> list[Parked]:
-    """Return those of some parked events that still fail."""
-    tried = {(each.subscription, each.position, each.key) for each in wanted}
-    return [each for each in parked if each.error and (each.subscription, each.position, each.key) in tried]
 
 
 def _check_reason(reason: str, what: str) -> None:

@@ -77,6 +77,22 @@ async def test_a_link_from_elsewhere_leads_to_its_page(browser: Browser, tmp_pat
         assert "a/b" in await page.get_by_role("heading", level=1).inner_text()
 
 
+async def test_a_command_line_is_copied_however_often_and_also_without_a_clipboard(browser: Browser) -> None:
+    async with served(Console(Api(shop("memory:")))) as client:
+        page = await browser.open(client.base_url)
+        await page.goto("/console/projections")
+        button = page.locator("[data-copy]").first
+        line = await button.get_attribute("data-copy")
+        await page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+        await page.evaluate("addEventListener('copy', () => { window.copied = String(getSelection()) })")
+        for _ in range(2):
+            await button.click()
+        await page.get_by_role("button", name="Copied").wait_for()
+        assert await page.evaluate("window.copied") == line
+        await page.get_by_role("button", name="Copy", exact=True).first.wait_for()
+        assert await page.get_by_role("button", name="Copied").count() == 0
+
+
 WRONG = {
     "document.body.innerHTML = '<img src=https://evil.example/x>'": "elsewhere: GET https://evil.example/x",
     "document.body.innerHTML = '<p style=color:red>'": "Content Security Policy",

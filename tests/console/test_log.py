@@ -201,6 +201,10 @@ async def test_the_stream_goes_on_where_it_was(tmp_path: Path, monkeypatch: pyte
         gap, rows = await first(2, {"after": "2"})
         assert (gap["event"], gap["id"]) == ("gap", "5")
         assert "Positions 3 to 5" in gap["data"]
+        [gap] = await first(1, {"after": "2", "tags": "product:tea", "text": "tea"})
+        shown = await client.get(link(httpx.Response(200, text=gap["data"]), "look at them"))
+        assert 'value="product:tea"' in shown.text
+        assert positions(shown) == [5, 4, 3, 2, 1]
         assert re.findall(r'/console/log/(\d+)"', rows["data"]) == ["10", "9", "8", "7", "6"]
         [rows] = await first(1, {"after": "5", "text": "7"})
         assert re.findall(r'/console/log/(\d+)"', rows["data"]) == ["7"]

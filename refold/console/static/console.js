@@ -1,12 +1,25 @@
 // What all pages share: the theme, copying, one submission for one click, and what is fetched again.
 
+// Over plain HTTP from elsewhere there is no clipboard: then it is selected, and copied as by hand.
+async function copy(button) {
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+  } catch {
+    getSelection().selectAllChildren(button.previousElementSibling);
+    if (!document.execCommand("copy")) return "Selected";
+  }
+  return "Copied";
+}
+
+let copied;
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button");
   if (button?.dataset.copy !== undefined) {
-    await navigator.clipboard.writeText(button.dataset.copy);
-    const label = button.textContent;
-    button.textContent = "Copied";
-    setTimeout(() => { button.textContent = label; }, 1200);
+    button.textContent = await copy(button);
+    clearTimeout(copied);
+    copied = setTimeout(() => {
+      for (const each of document.querySelectorAll("[data-copy]")) each.textContent = "Copy";
+    }, 1200);
   } else if (button?.dataset.themeSwitch !== undefined) {
     const root = document.documentElement;
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
