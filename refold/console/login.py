@@ -9,13 +9,16 @@ from starlette.responses import RedirectResponse, Response
 from refold.console.visit import Desk, Visit
 from refold.http.access import Principal, must_be_own_page
 from refold.http.api import Rates
-from refold.http.problem import Refusal
+from refold.http.problem import Refusal, problem_of
 
 LONGEST = 8 << 10
 """Bytes of what one comes in with: anybody may send it."""
 NOBODY = Principal("", "reader")
 PER_SECOND = 5.0
-"""How often one address may try to come in."""
+"""How many wrong keys are looked into; more are told to wait, but never one who has a right key.
+
+No rate would matter to who guesses 256 bits; and by its address, everybody behind a proxy is one.
+"""
 
 
 class Doors:
@@ -37,11 +40,10 @@ class Doors:
             visit.limits = replace(visit.limits, body=LONGEST)
             form = await visit.form()
             wanted = form.get("next", "")
-            self._rates.take(request.client.host if request.client else "")
             response = RedirectResponse(_own(wanted, visit), 303)
             await self._desk.sessions.begin(request, response, form.get("key", "").strip())
-        except Refusal as refusal:
-            return self._form(request, refusal, wanted)
+        except Exception as error:
+            return self._refused(request, error, wanted)
         return response
 
     async def leave(self, request: Request) -> Response:
@@ -49,17 +51,28 @@ class Doors:
         try:
             must_be_own_page(request)
         except Refusal as refusal:
-            return self._form(request, refusal)
+            return self._refused(request, refusal)
         response = Visit(self._desk, request, NOBODY, []).go("login")
         self._desk.sessions.end(request, response)
         return response
 
-    def _form(self, request: Request, refusal: Refusal | None = None, wanted: str = "") -> Response:
+    def _refused(self, request: Request, error: Exception, wanted: str = "") -> Response:
+        problem = problem_of(error)
+        if problem.status == 401:
+            try:
+                self._rates.take("wrong keys")
+            except Refusal as refusal:
+                problem = problem_of(refusal)
+        response = self._form(request, problem.status, problem.detail, wanted)
+        response.headers.update(problem.headers)
+        return response
+
+    def _form(self, request: Request, status: int = 200, said: str = "", wanted: str = "") -> Response:
         visit = Visit(self._desk, request, NOBODY, [])
         return visit.page(
             "login.html",
-            status=refusal.status if refusal else 200,
-            said=refusal.detail if refusal else "",
+            status=status,
+            said=said,
             next=wanted or request.query_params.get("next", ""),
             is_local=self._desk.api.access.is_local,
         )

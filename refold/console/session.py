@@ -10,7 +10,7 @@ from itsdangerous import BadData, URLSafeTimedSerializer
 from starlette.requests import Request
 from starlette.responses import Response
 
-from refold.http.access import Access, Principal
+from refold.http.access import Access, Principal, is_loopback
 
 PREFIX = "/console"
 SECRET = "REFOLD_CONSOLE_SECRET"  # noqa: S105 - the name of a variable
@@ -78,7 +78,8 @@ class Sessions:
             value,
             max_age=seconds,
             path=root_of(request),
-            secure=request.url.scheme == "https",
+            # Who is not on this machine comes over TLS, though a proxy that ends it may not say so.
+            secure=request.url.scheme == "https" or not is_loopback(request.url.hostname or ""),
             httponly=True,
             samesite="strict",
         )

@@ -26,6 +26,8 @@ from refold.runtime.instruments import REQUEST_SECONDS, STREAMS, Figures
 
 logger = logging.getLogger("refold.http")
 Handle: TypeAlias = Callable[[Call], Awaitable[Response]]
+MOST_KNOWN = 10_000
+"""Of how many it is known what they have asked for, before those that have rested are forgotten."""
 ALWAYS = (
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
@@ -222,6 +224,8 @@ class Rates:
     def take(self, name: str) -> None:
         """Count a request, or refuse it."""
         now = time.monotonic()
+        if len(self._left) > MOST_KNOWN:  # who has asked for nothing for a second may ask for all, as if not known
+            self._left = {each: known for each, known in self._left.items() if now - known[1] < 1}
         left, at = self._left.get(name, (self._per_second, now))
         left = min(left + (now - at) * self._per_second, self._per_second)
         if left < 1:

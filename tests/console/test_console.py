@@ -178,10 +178,32 @@ async def test_whoever_comes_may_not_send_much(keys: Path) -> None:
         assert (answer.status_code, "more than 8,192 bytes" in answer.text) == (413, True)
 
 
-async def test_guessing_is_slowed_down(keys: Path) -> None:
-    create(keys, "ann", "admin")
+async def test_guessing_is_slowed_down_and_keeps_nobody_out(keys: Path) -> None:
+    token = create(keys, "ann", "admin")
     async with served(console(keys)) as client:
-        assert {(await entered(client, f"refold_{each}")).status_code for each in range(20)} == {401, 429}
+        answers = [await entered(client, f"refold_{each}") for each in range(20)]
+        assert {each.status_code for each in answers} == {401, 429}
+        assert answers[-1].headers["retry-after"] == "1"
+        assert (await entered(client, token)).status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("host", "is_secure"),
+    [("shop.example", True), ("192.0.2.1:8080", True), ("localhost:8080", False), ("[::1]:8080", False)],
+)
+async def test_a_session_leaves_a_browser_over_tls_only(keys: Path, host: str, is_secure: bool) -> None:
+    token = create(keys, "ann", "admin")
+    async with served(console(keys)) as client:
+        answer = await client.post("/console/login", data={"key": token}, headers={**OWN, "Host": host})
+        assert ("; secure" in answer.headers["set-cookie"].lower()) == is_secure
+
+
+async def test_what_fails_as_one_comes_in_is_told_where_one_comes_in(keys: Path) -> None:
+    token = create(keys, "ann", "admin")
+    async with served(console(keys)) as client:
+        keys.unlink()
+        answer = await entered(client, token)
+        assert (answer.status_code, "the keys cannot be read now" in answer.text) == (503, True)
 
 
 @pytest.mark.parametrize("role", ROLES)

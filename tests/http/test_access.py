@@ -11,7 +11,8 @@ import pytest
 
 from refold.http import Access, Api, Keys, Limits
 from refold.http.access import ROLES
-from refold.http.api import ENDPOINTS
+from refold.http.api import ENDPOINTS, Rates
+from refold.http.problem import Refusal
 from refold.http.tokens import create, revoke
 from tests.http.serving import problem, sent, served
 from tests.http.shop import ReceiveStock, shop
@@ -206,6 +207,20 @@ async def test_who_asks_too_much_is_told_to_wait_and_others_are_not(keys: Path) 
         assert problem(refused[0], 429, "TOO_MANY")
         assert refused[0].headers["retry-after"] == "1"
         assert (await client.get("/version", headers=bearer(other))).status_code == 200
+
+
+def test_who_has_asked_once_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(100_000))
+    monkeypatch.setattr("refold.http.api.MOST_KNOWN", 100)
+    monkeypatch.setattr("refold.http.api.time.monotonic", lambda: next(clock) / 100)
+    rates = Rates(2)
+    for number in range(1_000):
+        rates.take(f"u-{number}")
+    assert len(vars(rates)["_left"]) <= 101
+    rates.take("often")
+    rates.take("often")
+    with pytest.raises(Refusal, match="more than 2 requests a second of often"):
+        rates.take("often")
 
 
 async def test_who_has_too_many_streams_open_gets_no_more_until_one_ends(keys: Path) -> None:
