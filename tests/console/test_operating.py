@@ -223,7 +223,7 @@ async def test_a_page_looks_at_so_many_that_are_parked_and_once_at_each(monkeypa
         now = datetime.now(UTC)
         kinds = [f"{'x' * at}Error()" for at in range(100)]
         rows = [Parked("Clicks@v1", at, f'["page:{at}"]', "Failing", now, now, kind) for at, kind in enumerate(kinds)]
-        await app._now.books[0].write(Put(PARKED, rows))
+        await vars(app)["_running"].books[0].write(Put(PARKED, rows))
         text = (await client.get("/console/parked")).text
         assert asked == rows
         assert "<strong>100</strong> failed in 100 ways, 0 wait behind them." in text
