@@ -1,5 +1,6 @@
 """The pages of the log: what they show, to whom, and that nothing in an event is more than text."""
 
+import asyncio
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from refold.console import Console
 from refold.console import log as pages
 from refold.http import Access, Api, Keys
-from refold.http.tokens import create
+from refold.http.tokens import create, revoke
 from refold.runtime import index
 from tests.console.browsing import Browser
 from tests.http.serving import sent, served
@@ -128,6 +129,23 @@ async def test_whatever_an_event_holds_is_text(tmp_path: Path) -> None:
             assert "<script>alert" not in answer.text, path
             assert "<img src=x" not in answer.text, path
             assert "&lt;script&gt;" in answer.text, path
+
+
+async def test_rows_stop_coming_when_the_key_is_revoked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("refold.http.tokens.LOOK_SECONDS", -1)
+    monkeypatch.setattr("refold.http.stream.LOOK_SECONDS", 0)
+    keys = tmp_path / "keys.json"
+    ann = create(keys, "ann", "reader")
+    made = console(tmp_path, keys)
+    async with served(made) as client, asyncio.timeout(20):
+        await client.post("/console/login", data={"key": ann}, headers=OWN)
+        await made.api.app.record(StockReceived("tea", 1))
+        async with client.stream("GET", "/console/log/live?after=0") as stream:
+            rows = sent(stream)
+            assert "tea" in (await anext(rows))["text"]
+            revoke(keys, "ann")
+            await made.api.app.record(StockReceived("gold", 2))
+            assert [each async for each in rows] == []
 
 
 async def test_nobody_sees_what_a_key_hides(tmp_path: Path) -> None:
