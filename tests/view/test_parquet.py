@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -456,9 +457,10 @@ async def test_rows_equal_the_log_after_kill_9_at_random_moments(folder: Path, t
         await store.append([*placed(150, kill * 150), SHOP.encode(OrderPaid(f"o-{kill}")), NewEvent("Odd", b"\xff")])
         started = context.Event()
         process = context.Process(target=mirror_for_ever, args=(folder, tmp_path / "shop.db", started), daemon=True)
+        begun = time.monotonic()
         process.start()
         assert await asyncio.to_thread(started.wait, 30), "the mirror could not begin"
-        await asyncio.sleep(random.uniform(0, 0.15))
+        await asyncio.sleep(random.uniform(0, max(0.15, time.monotonic() - begun)))  # longer on a busy machine
         process.kill()
         await asyncio.to_thread(process.join)
         now = manifest.read(folder, create=True)
