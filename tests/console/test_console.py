@@ -183,7 +183,7 @@ async def test_guessing_is_slowed_down_and_keeps_nobody_out(keys: Path) -> None:
     async with served(console(keys)) as client:
         answers = [await entered(client, f"refold_{each}") for each in range(20)]
         assert {each.status_code for each in answers} == {401, 429}
-        assert answers[-1].headers["retry-after"] == "1"
+        assert {each.headers.get("retry-after") for each in answers if each.status_code == 429} == {"1"}
         assert (await entered(client, token)).status_code == 303
 
 
