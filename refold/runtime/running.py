@@ -93,6 +93,7 @@ class Running:
         for books in self.books:
             await books.open()
         await self.rows.open()
+        now = await self.store.head()  # before any process runs: effects are to see what these lead to
         for upkeep in self.upkeeps.values():
             await upkeep.start()
         for name, process in self.processes.items():
@@ -105,7 +106,7 @@ class Running:
                 self.books[0],
                 self._owner,
                 timers=process.timers,
-                begin=await self.store.head() if how and not how.from_start else 0,
+                begin=now if how and not how.from_start else 0,
                 step=how.at_once if how else 0,
                 telemetry=self.telemetry,
             )

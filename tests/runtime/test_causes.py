@@ -270,9 +270,9 @@ async def test_old_events_are_put_together_by_their_cause(store: Store) -> None:
 
 
 @pytest.mark.parametrize("index", [False, True])
-async def test_what_was_recorded_without_metadata_has_consequences(store: Store, index: bool) -> None:
+async def test_what_was_recorded_without_metadata_has_consequences(store: Store, clock: Clock, index: bool) -> None:
     await store.append([NewEvent("Placed", b'{"order_id":"o-1","customer":"c-1"}', ("order:o-1",))])
-    async with shop(store, index=index) as app:
+    async with shop(store, clock=clock, index=index) as app:
         await app.settle()
         tree = await app.causes(1)
         assert told(tree)[0] == "event Placed"

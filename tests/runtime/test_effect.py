@@ -34,6 +34,22 @@ class NoteMail(Command):
     receipt: str
 
 
+class Paid(Event):
+    order_id: OrderId
+
+
+class Ship(Command):
+    order_id: OrderId
+
+
+def ship(command: Ship) -> Shipped:
+    return Shipped(command.order_id)
+
+
+def pack(event: Paid) -> Ship:
+    return Ship(event.order_id)
+
+
 class Parcels(State):
     order_id: OrderId
     count: int = 0
@@ -116,6 +132,24 @@ async def test_it_begins_with_what_happens_from_now_on(log: Log, post: Post) -> 
         await app.record(Shipped("new"))
         await app.settle()
     assert post.mails == [("new", 1)]
+
+
+async def test_it_sees_what_the_processes_beside_it_lead_to_as_they_start(
+    log: Log, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = subscription.Subscription.start
+
+    async def slowly(each: subscription.Subscription) -> None:
+        await start(each)
+        await asyncio.sleep(0.2)  # so that the process has done its work before the effect is started
+
+    monkeypatch.setattr(subscription.Subscription, "start", slowly)
+    more: dict[str, Any] = {"events": Paid | Shipped | Mailed, "decisions": [ship], "processes": [pack]}
+    async with mailing(log, post, **more).passive() as app:
+        await app.record(Paid("o"))
+    async with mailing(log, post, **more) as app:
+        await app.settle()
+    assert post.mails == [("o", 1)]
 
 
 async def test_it_begins_with_the_log_if_told_to(log: Log, post: Post) -> None:
