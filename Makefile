@@ -22,7 +22,8 @@ demo: $(READY)  ## replay a marketplace's orders, then open the shop with its co
 contexts: $(READY)  ## run shop, billing and notifications over a broker; kill one, and see it catch up
 	$(BIN)/python -m examples.contexts
 
-test: lint types unit  ## run every check: format, lint, floors, types, tests, docs
+test: lint servers  ## run every check: format, lint, floors, types, tests, docs
+	@$(MAKE) --no-print-directory -j 2 types unit  # tests wait for disks and servers, so there is room beside them
 
 lint: $(READY)  ## format, style and floors
 	$(BIN)/ruff format --check .
@@ -34,7 +35,7 @@ types: $(READY)  ## mypy and pyright, strict
 	$(BIN)/basedpyright
 
 unit: $(READY) servers  ## the tests, with the README's and the docs' code
-	$(BIN)/python -m pytest -n 3 tests examples
+	$(BIN)/python -m pytest -n 4 tests examples
 	$(BIN)/python -m pytest -n 2 --dist loadfile docs README.md  # a page's blocks go on where those before have ended
 
 servers:  ## install RabbitMQ and Chromium for the tests, if they are missing; the other servers come as wheels
