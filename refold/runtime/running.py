@@ -93,7 +93,8 @@ class Running:
         for books in self.books:
             await books.open()
         await self.rows.open()
-        now = await self.store.head()  # before any process runs: effects are to see what these lead to
+        has_effects = any(isinstance(each, Effect) for each in self.processes.values())
+        now = await self.store.head() if has_effects else 0  # before any process runs: effects see what these lead to
         for upkeep in self.upkeeps.values():
             await upkeep.start()
         for name, process in self.processes.items():
