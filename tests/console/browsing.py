@@ -8,6 +8,8 @@ from typing import Any
 from playwright.async_api import Browser as Chromium
 from playwright.async_api import ConsoleMessage, Page, Request, ViewportSize, WebError
 
+from tests.http.serving import LEAVING
+
 PROGRAM = "/usr/bin/chromium"
 FLAGS = (
     "--no-sandbox",
@@ -34,7 +36,7 @@ class Browser:
         """All addresses that were asked for."""
 
     async def open(self, url: object, *, phone: bool = False, **options: Any) -> Page:
-        """Open a page of the server at an address, in a session of its own.
+        """Open a page of the server at an address, in a session of its own, which ends before the server does.
 
         `options` are Playwright's for a new context, such as `color_scheme="dark"`.
         """
@@ -42,6 +44,7 @@ class Browser:
         given: dict[str, Any] = {"base_url": base, "viewport": PHONE if phone else DESKTOP, **options}
         context = await self._chromium.new_context(**given)
         context.set_default_timeout(20_000)
+        LEAVING[base].append(context.close)
 
         def said(message: ConsoleMessage) -> None:
             if message.type in ("error", "warning"):

@@ -1,7 +1,8 @@
 """An API served on loopback, as a program would reach it."""
 
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,6 +12,9 @@ import uvicorn
 
 from refold import App
 from refold.http import Access, Api, Limits
+
+LEAVING: defaultdict[str, list[Callable[[], Awaitable[None]]]] = defaultdict(list)
+"""How the visitors of a server leave, by its address: a page that is open when the server ends would look for it."""
 
 
 @asynccontextmanager
@@ -26,11 +30,13 @@ async def served(
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
     await server.startup([listening])  # what `serve` does, without the tenth of a second at which it looks about
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     try:
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         async with httpx.AsyncClient(base_url=url, timeout=30) as client:
             yield client
     finally:
+        for leave in LEAVING.pop(url, ()):
+            await leave()
         server.force_exit = True
         await server.shutdown([listening])
         await server.lifespan.shutdown()
