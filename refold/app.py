@@ -1,6 +1,5 @@
 """The composition root: lists in, a running system out."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from copy import copy
@@ -411,27 +410,7 @@ class App:
 
         Raises `WaitTimeout` after `timeout` seconds, and `SubscriptionFailed` if one has stopped.
         """
-        if any(each.kind.cls is projection for each in self._wiring.rows):  # written with its events
-            return
-        names = [*(each.name for each in self._wiring.projections), *(each.name for each in self._wiring.processes)]
-        names += ["outbox"] if self._wiring.outbox else []
-        if projection is not None:
-            name = getattr(projection, "__name__", None)
-            name = self._wiring.kept.get(projection, name) if isinstance(projection, type) else name
-            names = [each for each in names if each == name]
-            if not names:
-                raise WiringError(f"{described(projection)} is neither a projection nor a process of this app")
-        waiting = [asyncio.ensure_future(self._now.reached(name, position, timeout)) for name in names]
-        try:
-            if waiting:
-                await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)
-            for each in waiting:
-                if each.done():
-                    each.result()
-        finally:
-            for each in waiting:
-                each.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+        await self._now.all_reached(self._wiring.names(projection), position, timeout)
 
     async def settle(self, *, parked: bool = False) -> None:
         """Wait until every projection and process is at rest at the head, whatever they made each other do.
@@ -440,25 +419,12 @@ class App:
         of a projection that is being built is built by then, and read. Raises as `wait` does, but `WaitTimeout` only
         if one comes no further; and `SubscriptionFailed` if anything is parked, unless that may be.
         """
-        now = self._now
-        while True:
-            head = await self.head()
-            kept_up = now.subscriptions()
-            for subscription in kept_up:
-                await now.comes_to(subscription, head)
-            await now.look()
-            if now.subscriptions() != kept_up:  # parts have become one, which has to catch up
-                continue
-            await self.wait(head)
-            for subscription in now.subscriptions():
-                await subscription.rung()
-            if head == await self.head():
-                break
+        await self._now.settled(self._wiring.names(), WAIT_SECONDS)
         if not parked:
             await self._check_parked()
 
     async def _check_parked(self) -> None:
-        found = [each for each in await self._now.parked() if each.error] if self._now.follows else []
+        found = [each for each in await self._now.mending.parked() if each.error] if self._now.follows else []
         if found:
             first = found[0]
             raise SubscriptionFailed(

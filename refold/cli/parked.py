@@ -13,8 +13,8 @@ from refold.cli.operate import RUN, actor, operate, tell
 from refold.errors import InvalidQuery
 from refold.runtime.books import Parked, Skipped
 from refold.runtime.groups import Group, Which, groups
+from refold.runtime.mend import named
 from refold.runtime.operate import Operations, still_failing
-from refold.runtime.running import named
 
 INBOX = "inbox."
 """What the subscriptions of inboxes are called; their positions count messages."""

@@ -36,8 +36,8 @@ from refold.http.problem import Refusal
 from refold.runtime.audit import Act
 from refold.runtime.books import Comparison, Parked, Skipped, Version
 from refold.runtime.groups import Which, group_of, grouped
+from refold.runtime.mend import named
 from refold.runtime.operate import Operations, still_failing
-from refold.runtime.running import named
 from refold.runtime.standing import NOBODY
 from refold.runtime.waiting import Waiting
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from refold.errors import InvalidQuery
 from refold.runtime.books import Parked
-from refold.runtime.running import named
+from refold.runtime.mend import named
 
 VALUES = re.compile(r"'[^']*'|\"[^\"]*\"|\d+")
 """What differs from one event to the next in what an error says."""

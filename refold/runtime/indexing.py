@@ -17,7 +17,7 @@ from refold.model.schema import decode_metadata
 from refold.runtime.books import Parked
 from refold.runtime.parking import Parking
 from refold.runtime.project import Kept
-from refold.runtime.subscription import Worker
+from refold.runtime.worker import Worker
 from refold.store.api import Page
 from refold.view.api import Put, Views, Write
 from refold.view.search import MAX_ROW_CHARS

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from refold.errors import NotKept
 from refold.runtime.books import PARKED, SKIPPED, TIMER, TIMERS, Books, Parked, Skipped, Timer
-from refold.runtime.running import named
+from refold.runtime.mend import named
 from refold.runtime.waiting import OVERDUE_SECONDS
 from refold.view.table import Table
 

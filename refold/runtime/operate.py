@@ -21,11 +21,12 @@ from refold.runtime.audit import Act, Acting, Audit
 from refold.runtime.books import MESSAGES, Comparison, Kept, Parked, Skipped, Version
 from refold.runtime.effect import Effect
 from refold.runtime.groups import Which
+from refold.runtime.mend import named
 from refold.runtime.moving import Difference, Moving
 from refold.runtime.outbox import NAME as OUTBOX
 from refold.runtime.owner import Owner
 from refold.runtime.rebuild import Progress, Rebuild, Recipe
-from refold.runtime.running import Running, named
+from refold.runtime.running import Running
 from refold.runtime.standing import Standing, Standings
 from refold.runtime.upkeep import Upkeep, comparison_of
 from refold.runtime.versions import changed_meanwhile
@@ -57,7 +58,7 @@ class Operations:
 
     async def parked(self, name: str | None = None, *, limit: int | None = None) -> list[Parked]:
         """Return what is parked, of one projection or process or all, the first so many in the order of positions."""
-        return await self._running.parked(name, limit)
+        return await self._running.mending.parked(name, limit)
 
     async def failing(self, which: Which) -> list[Parked]:
         """Return the parked events that are meant, in the order of positions."""
@@ -75,7 +76,7 @@ class Operations:
         wanted = parked or tuple(each for each in await self.parked() if each.error)
         if wanted:
             async with self._acting("retry", wanted, actor) as acting:
-                await self._running.mend(wanted, "retry", actor=actor)
+                await self._running.mending.mend(wanted, "retry", actor=actor)
                 tried = Counter(named(each.subscription) for each in wanted)
                 left = Counter(named(each.subscription) for each in still_failing(await self.parked(), wanted))
                 acting.failures = {name: f"{count} of {tried[name]} fail again" for name, count in left.items()}
@@ -86,7 +87,7 @@ class Operations:
         _check_reason(reason, "an event is skipped")
         if parked:
             async with self._acting("skip", parked, actor, reason=reason):
-                await self._running.mend(parked, "skip", reason, actor)
+                await self._running.mending.mend(parked, "skip", reason, actor)
 
     async def waiting(self, process: str | None = None) -> list[Waiting]:
         """Return what a process, or all of them, have still to do: timers, and what is parked."""
@@ -109,7 +110,7 @@ class Operations:
             return 0
         async with self._acting("give_up", process, actor, reason=reason, key=key):
             parked = [each for each in await self.parked(process) if key in each.keys[:1]]
-            await self._running.mend(parked, "skip", reason, actor)
+            await self._running.mending.mend(parked, "skip", reason, actor)
             return len(parked) + await cancelled(self._running.books[0], process, key, reason, actor)
 
     async def events(self, *, after: int = 0, upto: int | None = None) -> AsyncIterator[StoredEvent]:
@@ -215,7 +216,7 @@ class Operations:
 
     async def skipped(self, *, limit: int | None = None) -> list[Skipped]:
         """Return what was skipped, when, by whom and why: the last so many, the newest at the end."""
-        return await self._running.skipped(limit)
+        return await self._running.mending.skipped(limit)
 
     async def versions(self, projection: str) -> list[Version]:
         """Return the versions of a projection."""

@@ -13,7 +13,7 @@ from refold.model.query import Query, QueryItem
 from refold.model.schema import Schema
 from refold.model.state import State, keys_by_event, state_kind
 from refold.runtime.fold import Folding
-from refold.runtime.subscription import Worker
+from refold.runtime.worker import Worker
 from refold.store.api import Page
 from refold.view.api import Views
 from refold.view.table import Key, Table, dated, table_of

@@ -5,18 +5,18 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
-from refold.errors import InvalidQuery, StoreError, SubscriptionFailed, WaitTimeout
+from refold.errors import StoreError, SubscriptionFailed, WaitTimeout
 from refold.runtime.analyse import Analytics
-from refold.runtime.books import PARKED, REQUESTS, SKIPPED, Action, Books, Parked, Request, Skipped, Version
+from refold.runtime.books import Books, Version
 from refold.runtime.effect import Effect
 from refold.runtime.execute import Executor
 from refold.runtime.inbox import Arrivals, Entrance
 from refold.runtime.load import Loader
+from refold.runtime.mend import Mending
 from refold.runtime.outbox import NAME as OUTBOX
 from refold.runtime.outbox import Outbox
-from refold.runtime.owner import Owner, is_gone
+from refold.runtime.owner import Owner
 from refold.runtime.pace import Pace
 from refold.runtime.project import Definition
 from refold.runtime.react import Process
@@ -27,7 +27,6 @@ from refold.runtime.travel import Travel
 from refold.runtime.upkeep import Upkeep, quietly
 from refold.runtime.versions import Versions
 from refold.store.api import Clock, Store
-from refold.view.api import Delete, Put
 
 LOOK_SECONDS = 0.5
 """How often is looked at what others ask, and at which versions there are."""
@@ -35,11 +34,6 @@ BUILDING_SECONDS = 0.05
 """How often while a version is being built."""
 COME_SECONDS = 30.0
 """How long a subscription may stand still while somebody waits for it to be at rest."""
-MEND_SECONDS = 30.0
-"""How long it may take until the owner of a subscription has done what was asked."""
-MEND_AT_ONCE = 100
-"""How much is asked of it at once."""
-
 logger = logging.getLogger("refold.app")
 
 
@@ -78,6 +72,7 @@ class Running:
         self.follows = False
         self.pace = Pace()
         self.rebuilds = Rebuilds()
+        self.mending = Mending(books, lambda: [*self.subscriptions(), *self.inlets.values()])
         self._owner = owner
         self._looker: asyncio.Task[None] | None = None
 
@@ -147,7 +142,7 @@ class Running:
         """See to what others ask, and to the versions of projections."""
         self.pace.note(asyncio.get_running_loop().time(), {each.name: each.position for each in self.subscriptions()})
         for books in self.books:
-            await self._hear(books)
+            await self.mending.hear(books)
             versions = await books.versions()
             for upkeep in self.upkeeps.values():
                 if upkeep.versions.books is books:
@@ -173,6 +168,36 @@ class Running:
         if goal == subscription.until:
             await subscription.ended()
 
+    async def all_reached(self, names: Sequence[str], position: int, seconds: float | None) -> None:
+        """Wait until projections and processes have come to a position; raise at once if one has stopped."""
+        waiting = [asyncio.ensure_future(self.reached(name, position, seconds)) for name in names]
+        try:
+            if waiting:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)
+            for each in waiting:
+                if each.done():
+                    each.result()
+        finally:
+            for each in waiting:
+                each.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def settled(self, names: Sequence[str], seconds: float) -> None:
+        """Wait until all is at rest at the head, whatever subscriptions made each other do."""
+        while True:
+            head = await self.store.head()
+            kept_up = self.subscriptions()
+            for subscription in kept_up:
+                await self.comes_to(subscription, head)
+            await self.look()
+            if self.subscriptions() != kept_up:  # parts have become one, which has to catch up
+                continue
+            await self.all_reached(names, head, seconds)
+            for subscription in self.subscriptions():
+                await subscription.rung()
+            if head == await self.store.head():
+                return
+
     async def reached(self, name: str, position: int, seconds: float | None) -> None:
         """Wait until a projection or process, which may run elsewhere, has come to a position."""
         if name in self.upkeeps:
@@ -182,76 +207,9 @@ class Running:
         else:
             await self._reached_elsewhere(name, position, seconds)
 
-    async def parked(self, name: str | None = None, limit: int | None = None) -> list[Parked]:
-        """Return what is parked, of one projection or process or all, the first so many in the order of positions."""
-        rows: list[Parked] = []
-        for books in self.books:
-            for where in _of(name):
-                rows += await books.find(PARKED, where, limit, order="position")
-        return sorted(rows, key=lambda row: (row.position, row.subscription, row.parked_at))[:limit]
-
-    async def skipped(self, limit: int | None = None) -> list[Skipped]:
-        """Return what was skipped, when, by whom and why: the last so many."""
-        rows: list[Skipped] = []
-        for books in self.books:
-            rows += await books.find(SKIPPED, None, limit, order="-skipped_at")
-        rows.sort(key=lambda row: row.skipped_at, reverse=True)
-        return rows[:limit][::-1]
-
-    async def mend(self, parked: Sequence[Parked], action: Action, reason: str = "", actor: str = "") -> None:
-        """Have the owners of subscriptions try parked events again, or skip them."""
-        found: list[tuple[Books, Parked]] = []
-        for each in sorted(parked, key=lambda each: (each.position, each.subscription, each.key)):
-            books = await self._books_of(each)
-            if books is not None:
-                found.append((books, each))
-            elif action != "retry":  # else it has gone well meanwhile
-                raise InvalidQuery(f"nothing is parked at position {each.position} of {each.subscription}")
-        parts = [found[start : start + MEND_AT_ONCE] for start in range(0, len(found), MEND_AT_ONCE)]
-        # What is skipped, from the last on: what fails first is what the others wait behind.
-        for part in parts if action == "retry" else reversed(parts):
-            await self._mend(part, action, reason, actor)
-
-    async def _mend(self, found: Sequence[tuple[Books, Parked]], action: Action, reason: str, actor: str) -> None:
-        """Ask for it, and wait until it is done."""
-        asked = [
-            (books, Request(each.subscription, action, each.position, each.key, reason, actor)) for books, each in found
-        ]
-        for books in dict.fromkeys(books for books, _ in asked):
-            await books.write(Put(REQUESTS, [request for its, request in asked if its is books]))
-        for subscription in [*self.subscriptions(), *self.inlets.values()]:
-            mine = [request for _, request in asked if request.subscription == subscription.name]
-            if mine and subscription.owned:
-                await subscription.ask(mine)
-        loop = asyncio.get_running_loop()
-        end = loop.time() + MEND_SECONDS
-        while asked := await _open(asked):
-            books, request = asked[0]
-            await self._check_runs(books, request)
-            if loop.time() > end:
-                raise WaitTimeout(f"{request.subscription} has not done in {MEND_SECONDS:g} s what was asked of it")
-            await asyncio.sleep(POLL_SECONDS)
-
-    async def _check_runs(self, books: Books, request: Request) -> None:
-        """Take a request back if there is nobody who could do it."""
-        name = request.subscription
-        if any(each.name == name for each in (*self.subscriptions(), *self.inlets.values())):
-            return
-        checkpoint = await books.checkpoint(name)
-        if not checkpoint or not checkpoint.owner or is_gone(checkpoint.owner):
-            requests: list[Request] = await books.find(REQUESTS, {"subscription": name, "action": request.action})
-            await books.write(Delete(REQUESTS, [REQUESTS.key_of(each) for each in requests]))
-            raise InvalidQuery(f"nobody runs {name}: start the app, `refold run module:app`, and ask again")
-
     async def versions(self) -> list[Version]:
         """Return all versions of all projections."""
         return [row for books in self.books for row in await books.versions()]
-
-    async def _books_of(self, parked: Parked) -> Books | None:
-        for books in self.books:
-            if await books.views.get(PARKED, [PARKED.key_of(parked)]):
-                return books
-        return None
 
     async def _look_on(self) -> None:
         while True:
@@ -259,18 +217,6 @@ class Running:
             await asyncio.sleep(BUILDING_SECONDS if building else LOOK_SECONDS)
             with suppress(StoreError):
                 await self.look()
-
-    async def _hear(self, books: Books) -> None:
-        """Pass on what is asked to the subscriptions that this app owns."""
-        requests: list[Request] = await books.find(REQUESTS)
-        heard: list[Request] = []
-        for subscription in [*self.subscriptions(), *self.inlets.values()]:
-            if subscription.books is books and subscription.owned:
-                mine = [each for each in requests if each.subscription == subscription.name]
-                await subscription.ask(mine)
-                heard += [each for each in mine if each.action == "beat"]
-        if heard:
-            await books.write(Delete(REQUESTS, [REQUESTS.key_of(each) for each in heard]))
 
     async def _reached_elsewhere(self, name: str, position: int, seconds: float | None) -> None:
         loop = asyncio.get_running_loop()
@@ -285,25 +231,3 @@ class Running:
             if end is not None and loop.time() >= end:
                 raise late(name, stands, position, seconds or 0, ", as others keep it up")
             await asyncio.sleep(POLL_SECONDS)
-
-
-async def _open(asked: Sequence[tuple[Books, Request]]) -> list[tuple[Books, Request]]:
-    """Return what was asked and is not done yet."""
-    left: list[tuple[Books, Request]] = []
-    for books in dict.fromkeys(books for books, _ in asked):
-        mine = [request for its, request in asked if its is books]
-        there = await books.views.get(REQUESTS, [REQUESTS.key_of(each) for each in mine])
-        left += [(books, each) for each in mine if REQUESTS.key_of(each) in there]
-    return left
-
-
-def named(subscription: str) -> str:
-    """Return the name of the projection or process that a subscription belongs to."""
-    return subscription.partition("@")[0]
-
-
-def _of(name: str | None) -> list[dict[str, Any]]:
-    """Return conditions for the subscriptions of one projection or process, or all: each row meets one of them."""
-    if name is None:
-        return [{}]
-    return [{"subscription": name}, {"subscription__ge": f"{name}@", "subscription__lt": f"{name}A"}]  # A comes after @

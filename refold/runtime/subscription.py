@@ -7,7 +7,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
 
 from refold.errors import (
     Conflict,
@@ -19,17 +18,16 @@ from refold.errors import (
     Unavailable,
     WaitTimeout,
 )
-from refold.model.query import Query
-from refold.model.record import StoredEvent
-from refold.runtime.books import REQUESTS, Books, Parked, Request
+from refold.runtime.books import REQUESTS, Books, Request
 from refold.runtime.ending import ended
 from refold.runtime.instruments import HANDLE_SECONDS, HANDLED, PAUSES, WRITING_SECONDS
 from refold.runtime.lease import Lease, LeaseLost
 from refold.runtime.owner import Owner
 from refold.runtime.parking import Parking, said
 from refold.runtime.telemetry import Telemetry, code_of, reading
+from refold.runtime.worker import Alarm, Source, Worker
 from refold.store.api import Page
-from refold.view.api import Delete, Expect, Write
+from refold.view.api import Delete, Expect
 
 SAVE_SECONDS = 0.25
 """How long a checkpoint that has moved over events of others only may stay unsaved; reading them again costs little."""
@@ -49,71 +47,6 @@ LARGE_PAGE, MORE_SECONDS = 200, 0.05
 """After a page of so many events behind which there are more, how long is waited for the next one."""
 
 logger = logging.getLogger("refold.subscription")
-
-
-class Worker(Protocol):
-    """What a subscription does with the events that it reads."""
-
-    @property
-    def query(self) -> Query:
-        """Which events it reads."""
-        ...
-
-    async def handle(self, page: Page, parking: Parking) -> int:
-        """Handle a page, parking what fails; return how much there is to write now, 0 if nothing was done."""
-        ...
-
-    def take(self) -> Sequence[Write]:
-        """Return what is to be written of the pages handled so far."""
-        ...
-
-    async def again(self, stored: StoredEvent, parked: Parked) -> Sequence[Write]:
-        """Handle an event that was parked, for its key alone; return what is to be written."""
-        ...
-
-    def refuse(self, stored: StoredEvent, parking: Parking, error: Exception) -> None:
-        """Park an event for all its keys: what it led to could not be written."""
-        ...
-
-    def forget(self) -> None:
-        """Forget what was remembered of rows, and what is not written: another process may have written them."""
-        ...
-
-
-class Source(Protocol):
-    """What a subscription reads: a log, or what comes in."""
-
-    def follow(self, query: Query, *, after: int = 0) -> AsyncIterator[Page]:
-        """Give what is after a position, and what comes, for ever."""
-        ...
-
-    def read(self, query: Query = ..., *, after: int = 0, upto: int | None = None) -> AsyncIterator[Page]:
-        """Give what is after a position, and up to another."""
-        ...
-
-    async def head(self) -> int:
-        """Return the last position."""
-        ...
-
-
-class Alarm(Protocol):
-    """What is to be done at a time, rather than for an event."""
-
-    def seconds(self) -> float | None:
-        """Return in how many seconds something is due; None if nothing is."""
-        ...
-
-    async def load(self) -> None:
-        """Learn when something is due."""
-        ...
-
-    async def fire(self, parking: Parking, upto: int) -> list[Write]:
-        """Do what is due, after the events up to a position; return what is to be written then."""
-        ...
-
-    async def again(self, parked: Parked) -> Sequence[Write]:
-        """Do what was parked; return what is to be written then."""
-        ...
 
 
 class Subscription:

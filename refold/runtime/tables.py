@@ -18,7 +18,7 @@ from refold.runtime.books import Parked
 from refold.runtime.fold import Recent
 from refold.runtime.parking import Parking
 from refold.runtime.project import Kept, checked, version_of
-from refold.runtime.subscription import Worker
+from refold.runtime.worker import Worker
 from refold.store.api import Page
 from refold.view.api import Delete, Put, Views, Write
 from refold.view.find import conditions_of, find_of

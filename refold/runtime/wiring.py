@@ -10,6 +10,7 @@ from refold.bus.open import open_bus
 from refold.contract.describe import Contract
 from refold.contract.found import Program
 from refold.errors import WiringError
+from refold.model.hints import described
 from refold.model.message import Command, Event
 from refold.model.schema import Schema
 from refold.model.state import State
@@ -23,6 +24,7 @@ from refold.runtime.execute import Executor, decisions_by_command
 from refold.runtime.inbox import Arrivals, Inbox
 from refold.runtime.indexing import Indexing
 from refold.runtime.load import Loader
+from refold.runtime.outbox import NAME as OUTBOX
 from refold.runtime.owner import Owner
 from refold.runtime.project import Kept
 from refold.runtime.react import Process
@@ -139,6 +141,20 @@ class Wiring:
         tables = [table for each in self.projections for table in each.tables("")]
         found = {table.cls: tuple(name for name in table.key if name != "valid_to") for table in tables}
         return found | {each.kind.cls: each.table.key for each in self.rows}
+
+    def names(self, of: type | Callable[..., Any] | None = None) -> list[str]:
+        """Return the names of all that is kept up behind the log: of one projection or process, or of every one."""
+        if any(each.kind.cls is of for each in self.rows):  # written with its events
+            return []
+        names = [*(each.name for each in self.projections), *(each.name for each in self.processes)]
+        names += [OUTBOX] if self.outbox else []
+        if of is None:
+            return names
+        name = getattr(of, "__name__", None)
+        name = self.kept.get(of, name) if isinstance(of, type) else name
+        if name not in names:
+            raise WiringError(f"{described(of)} is neither a projection nor a process of this app")
+        return [name]
 
     def describe(self) -> dict[str, list[str]]:
         """Return what this app is made of, by name."""
