@@ -8,12 +8,13 @@ import asyncio
 import multiprocessing
 import pickle
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
-from refold.errors import SubscriptionFailed, WiringError
+from refold.errors import InvalidQuery, SubscriptionFailed, WiringError
 from refold.model.schema import Schema
 from refold.runtime.books import Books, Version
 from refold.runtime.owner import Owner
@@ -89,12 +90,14 @@ class Rebuild:
     async def _begin(self, workers: int, *, hold: bool) -> Version:
         """Go on with what is being built of this definition, or begin."""
         definition = self._definition
-        for row in await self._versions.all():
-            if row.status == "building" and row.fingerprint == definition.fingerprint:
-                await self._versions.books.views.create(definition.tables(row.version))
-                return row
         parts = workers if definition.divisible else 1
-        return await self._versions.rebuild(await self._store.head(), parts=parts, hold=hold)
+        while True:
+            for row in await self._versions.all():
+                if row.status == "building" and row.fingerprint == definition.fingerprint:
+                    await self._versions.books.views.create(definition.tables(row.version))
+                    return row
+            with suppress(InvalidQuery):  # if another process begins at this moment, go on with what that one builds
+                return await self._versions.rebuild(await self._store.head(), parts=parts, hold=hold)
 
     async def _build(self, version: Version, recipe: Recipe | None, tell: Callable[[Progress], None]) -> None:
         """Have workers build the parts, each in a process of its own."""

@@ -56,12 +56,12 @@ def kill_some(url: str, run: str, generation: int, random: Random) -> str:
     for worker in workers:
         assert worker.stdout
         worker.stdout.readline()
-        spans = random.uniform(
-            0, 1.2 if "rebuild" not in modes else 3
-        )  # of starting: that says how busy the machine is
+        # As a share of the time that starting took: that says how busy the machine is.
+        spans = random.uniform(0, 1.2 if "rebuild" not in modes else 3)
         threading.Timer(spans * (time.monotonic() - begun), kill, [worker.pid]).start()
     for worker in workers:
         worker.communicate()
+    for worker in workers:
         assert worker.returncode == -9, f"a worker ended by itself: {worker.returncode}"
     return "+".join(modes)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +16,7 @@ from msgspec import Struct
 from refold import (
     Rejected,
     State,
+    StoreError,
     Tag,
     WiringError,
 )
@@ -225,13 +227,16 @@ async def test_what_is_sent_again_after_a_lost_connection_is_done_once(
 
         async def work(account: str) -> None:
             while not stop.is_set():
-                await app.execute(Deposit(account, 1))
-                acknowledged[account] += 1
+                with suppress(StoreError):  # it does not know: then the same is sent once more, by its id
+                    await app.execute(Deposit(account, 1), id=f"{account}-{acknowledged[account]}")
+                    acknowledged[account] += 1
 
         working = [asyncio.create_task(work(account)) for account in "abcd"]
-        ended = 0
-        while ended < 10 or sum(acknowledged.values()) < 100:
-            await asyncio.sleep(random.uniform(0, 0.03))
+        ended = done = 0
+        while ended < 10 or done < 100:
+            while sum(acknowledged.values()) <= done:  # each has some time for its work, however slow the machine is
+                await asyncio.sleep(random.uniform(0, 0.03))
+            done = sum(acknowledged.values())
             ended += await killer.fetchval(
                 "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity "
                 "WHERE application_name = 'refold' AND random() < 0.5"

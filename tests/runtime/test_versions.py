@@ -392,6 +392,16 @@ async def test_of_two_who_rebuild_at_once_one_is_refused(log: Log, request: pyte
         assert len(await app.operations.versions("Clicks")) == 2
 
 
+async def test_of_two_who_rebuild_at_once_one_goes_on_with_what_the_other_has_begun(
+    log: Log, request: pytest.FixtureRequest
+) -> None:
+    async with clicks(log) as app, clicks(log).passive() as other:
+        request.getfixturevalue("two_at_once")
+        one, two = await asyncio.gather(*[each.operations.rebuild("Clicks", hold=True) for each in (app, other)])
+        assert one.version == two.version
+        assert len(await app.operations.versions("Clicks")) == 2
+
+
 async def test_a_drop_that_was_outrun_says_so(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     drop = versions.Versions.drop
 
