@@ -19,6 +19,7 @@ from refold.model.schema import Schema
 from refold.model.state import State
 from refold.runtime.audit import Act, Acting, Audit
 from refold.runtime.books import MESSAGES, Comparison, Kept, Parked, Skipped, Version
+from refold.runtime.compare import comparison_of
 from refold.runtime.effect import Effect
 from refold.runtime.groups import Which
 from refold.runtime.mend import named
@@ -28,7 +29,7 @@ from refold.runtime.owner import Owner
 from refold.runtime.rebuild import Progress, Rebuild, Recipe
 from refold.runtime.running import Running
 from refold.runtime.standing import Standing, Standings
-from refold.runtime.upkeep import Upkeep, comparison_of
+from refold.runtime.upkeep import Upkeep
 from refold.runtime.versions import changed_meanwhile
 from refold.runtime.waiting import Pending, Waiting, cancelled, pending, waiting
 

@@ -17,10 +17,10 @@ from msgspec import Struct
 from refold.errors import InvalidQuery, SubscriptionFailed, WiringError
 from refold.model.schema import Schema
 from refold.runtime.books import Books, Version
+from refold.runtime.compare import comparison_of
 from refold.runtime.owner import Owner
 from refold.runtime.project import Definition
 from refold.runtime.subscription import Subscription
-from refold.runtime.upkeep import comparison_of
 from refold.runtime.versions import Versions, stands
 from refold.store.api import Store
 from refold.store.open import open_store

@@ -6,22 +6,19 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from refold.errors import NotKept, RefoldError, StoreError, SubscriptionFailed, WaitTimeout
-from refold.runtime.books import Comparison, Version
-from refold.runtime.compare import compared
+from refold.runtime.books import Version
+from refold.runtime.compare import comparison_of
 from refold.runtime.owner import Owner
 from refold.runtime.project import Definition
 from refold.runtime.subscription import POLL_SECONDS, Subscription, late
 from refold.runtime.telemetry import Telemetry
 from refold.runtime.versions import Versions, stands
 from refold.store.api import Store
-from refold.view.table import Key
 
 CATCH_UP_SECONDS = 0.5
 """How long is waited, before a switch, for what came while the version was built."""
 GLANCE_SECONDS = 0.25
 """How often who waits for a position looks whether another version is read by now."""
-MOST_MOVED = 100_000
-"""How many events may lie between two versions that are compared row by row."""
 
 logger = logging.getLogger("refold.projection")
 
@@ -185,18 +182,6 @@ class Upkeep:
             logger.info("%s is read as of version %s now", self.definition.name, own.version)
             if (switched := await self.versions.own()) is not None:
                 await self._keep(switched)
-
-
-async def comparison_of(versions: Versions, store: Store, old: Version, new: Version) -> Comparison:
-    """Compare the rows of two versions, but for those that may have changed since the older one stands still."""
-    definition, books = versions.definition, versions.books
-    stands = [row.position for row in (await books.checkpoints(old.subscriptions())).values()]
-    start, head = min(stands, default=0), await store.head()
-    moved: set[Key] = set()
-    if head - start <= MOST_MOVED:
-        async for page in store.read(definition.query, after=start, upto=head):
-            moved.update(definition.keys_of(page))
-    return await compared(books, old, new, definition.tables(new.version), moved)
 
 
 async def quietly(looks: Sequence[Upkeep]) -> None:

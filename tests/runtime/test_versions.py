@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from refold import InvalidQuery, NotKept, WaitTimeout, WiringError, kept
-from refold.runtime import fold, rebuild, upkeep, versions
+from refold.runtime import compare, fold, rebuild, upkeep, versions
 from refold.runtime.books import Books, Version
 from tests.conftest import Log
 from tests.runtime.clicks import BROKEN, Clicked, Clicks, Doubled, Failing, Widened, clicks
@@ -390,6 +391,30 @@ async def test_of_two_who_rebuild_at_once_one_is_refused(log: Log, request: pyte
         assert len(refused) == 1
         assert "is being rebuilt already" in str(refused[0])
         assert len(await app.operations.versions("Clicks")) == 2
+
+
+async def test_rows_that_change_while_versions_are_compared_do_not_differ(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, read = compare._rows, 0
+
+    async def slowly(*args: Any) -> AsyncIterator[Any]:
+        nonlocal read
+        read += 1
+        if read == 1:  # one goes on, the other, which is held, does not
+            await app.record(Clicked("a"), Clicked("new"))
+            await app.settle()
+        for row in [each async for each in rows(*args)]:
+            yield row
+
+    async with clicks(log) as app:
+        await app.record(Clicked("a", 3), Clicked("b"))
+        await app.operations.rebuild("Clicks", hold=True)
+        monkeypatch.setattr(compare, "_rows", slowly)
+        found = await app.operations.compare("Clicks")
+        assert read == 2
+        assert (found.compared, found.different, found.only_old, found.only_new) == (1, 0, 0, 0), found
+        assert found.old_hash == found.new_hash
 
 
 async def test_of_two_who_rebuild_at_once_one_goes_on_with_what_the_other_has_begun(
