@@ -113,10 +113,12 @@ class OnServer(BusContract):
             with pytest.raises(NotPublished):
                 await bus.publish("large", sent)
         receiver = await bus.receive("large", "group")
-        first = [each.id for each in await receiver.take(10, 1)]
-        assert first in ([], ["1"])
+        received = [each.id for each in await receiver.take(10, 1)]
         await bus.publish("large", sent[2:])
-        assert [each.id for each in await receiver.take(10, 5)] == ["3"]
+        async with asyncio.timeout(60):
+            while "3" not in received:
+                received += [each.id for each in await receiver.take(10, 5)]
+        assert received in (["3"], ["1", "3"])
         await bus.close()
 
     async def test_what_others_publish_comes_with_its_bytes_whatever_else_it_lacks(self) -> None:
@@ -125,7 +127,7 @@ class OnServer(BusContract):
         await RAW[self.scheme](self.server.url, b"\xff theirs")
         await bus.publish("others", [Message("3", "k", b"ours again")])
         receiver, received = await bus.receive("others", "group"), list[Message]()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(received) < 3:
                 received += await receiver.take(10, 5)
         await receiver.done()
@@ -140,7 +142,7 @@ class OnServer(BusContract):
         await bus.publish("hangs", sent[:1])
         os.kill(self.server.pid, signal.SIGSTOP)
         try:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 with pytest.raises(Unavailable):
                     await bus.publish("hangs", sent[1:])
                 with pytest.raises(Unavailable):
@@ -240,7 +242,7 @@ class Kept(OnServer):
             await waiting
         found: list[str] = []
         published = False
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not found:
                 with suppress(Unavailable):
                     if not published:
@@ -314,7 +316,7 @@ async def test_one_that_is_away_says_so_soon_and_no_secrets(
 ) -> None:
     bus = await open_bus(f"{scheme}://user:geheim@127.0.0.1:9")
     monkeypatch.setattr(sys.modules[type(bus).__module__], "CONNECT_SECONDS", 0.5, raising=False)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with pytest.raises(Unavailable) as caught:
             await bus.publish("topic", [Message("1", "k", b"")])
         assert "geheim" not in str(caught.value)
