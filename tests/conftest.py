@@ -6,13 +6,25 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+from refold.runtime import causes, index
 from refold.store.api import Store
 from refold.store.memory import MemoryStore
 from refold.testing.postgres import PostgresServer
 
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")  # how long an example takes says how busy the machine is
+
 Log: TypeAlias = str | Store
 """What apps are opened on."""
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a search, and a question for causes, time to look at all that there is, however busy the machine is."""
+    for module, name in ((index, "LOOK_SECONDS"), (index, "GLANCE_SECONDS"), (causes, "SECONDS")):
+        monkeypatch.setattr(module, name, 60.0)
 
 
 @pytest.fixture(scope="session")

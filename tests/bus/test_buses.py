@@ -113,10 +113,12 @@ class OnServer(BusContract):
             with pytest.raises(NotPublished):
                 await bus.publish("large", sent)
         receiver = await bus.receive("large", "group")
-        first = [each.id for each in await receiver.take(10, 1)]
-        assert first in ([], ["1"])
+        received = [each.id for each in await receiver.take(10, 1)]
         await bus.publish("large", sent[2:])
-        assert [each.id for each in await receiver.take(10, 5)] == ["3"]
+        async with asyncio.timeout(60):
+            while "3" not in received:
+                received += [each.id for each in await receiver.take(10, 5)]
+        assert received in (["3"], ["1", "3"])
         await bus.close()
 
     async def test_what_others_publish_comes_with_its_bytes_whatever_else_it_lacks(self) -> None:
@@ -125,7 +127,7 @@ class OnServer(BusContract):
         await RAW[self.scheme](self.server.url, b"\xff theirs")
         await bus.publish("others", [Message("3", "k", b"ours again")])
         receiver, received = await bus.receive("others", "group"), list[Message]()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(received) < 3:
                 received += await receiver.take(10, 5)
         await receiver.done()
@@ -140,7 +142,7 @@ class OnServer(BusContract):
         await bus.publish("hangs", sent[:1])
         os.kill(self.server.pid, signal.SIGSTOP)
         try:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 with pytest.raises(Unavailable):
                     await bus.publish("hangs", sent[1:])
                 with pytest.raises(Unavailable):
@@ -168,6 +170,7 @@ class Kept(OnServer):
     settles = 0.0
     answer_seconds = 0.0
 
+    @pytest.mark.timeout(300)
     async def test_a_killed_broker_loses_nothing_that_it_confirmed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         keys, confirmed = 5, 0
         sent = [Message(str(number), f"k-{number % keys}", b"x" * 200) for number in range(self.count)]
@@ -194,29 +197,27 @@ class Kept(OnServer):
             await in_thread(self.server.kill)
             await asyncio.sleep(0.05)
             await in_thread(self.server.start)
-        async with asyncio.timeout(60):
-            await publishing
+        await publishing
         received: list[Message] = []
         seen: set[str] = set()
         receiver: Receiver | None = None
         kills = iter(self.kills_of_receiver)
         next_kill = next(kills, None)
-        async with asyncio.timeout(90):
-            while len(seen) < len(sent):
-                try:
-                    receiver = receiver or await bus.receive("killed", "group")
-                    taken = await receiver.take(500, 5)
-                    await receiver.done()
-                except Unavailable:
-                    receiver = None
-                    await asyncio.sleep(0.05)
-                    continue
-                received += taken
-                seen.update(message.id for message in taken)
-                if next_kill is not None and len(seen) > next_kill:
-                    next_kill = next(kills, None)
-                    await in_thread(self.server.kill)
-                    await in_thread(self.server.start)
+        while len(seen) < len(sent):
+            try:
+                receiver = receiver or await bus.receive("killed", "group")
+                taken = await receiver.take(500, 5)
+                await receiver.done()
+            except Unavailable:
+                receiver = None
+                await asyncio.sleep(0.05)
+                continue
+            received += taken
+            seen.update(message.id for message in taken)
+            if next_kill is not None and len(seen) > next_kill:
+                next_kill = next(kills, None)
+                await in_thread(self.server.kill)
+                await in_thread(self.server.start)
         await bus.close()
         assert seen == {message.id for message in sent}
         for key in range(keys):  # what is repeated may come again, but nothing comes before what it follows
@@ -240,7 +241,7 @@ class Kept(OnServer):
             await waiting
         found: list[str] = []
         published = False
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not found:
                 with suppress(Unavailable):
                     if not published:
@@ -314,7 +315,7 @@ async def test_one_that_is_away_says_so_soon_and_no_secrets(
 ) -> None:
     bus = await open_bus(f"{scheme}://user:geheim@127.0.0.1:9")
     monkeypatch.setattr(sys.modules[type(bus).__module__], "CONNECT_SECONDS", 0.5, raising=False)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with pytest.raises(Unavailable) as caught:
             await bus.publish("topic", [Message("1", "k", b"")])
         assert "geheim" not in str(caught.value)

@@ -32,7 +32,7 @@ def url(tmp_path: Path) -> str:
             await app.record(OrderPlaced("o-1"), OrderPlaced("o-2"), OrderPlaced("o-2"))
             await BUS.publish("parcels", [Message("m-1", "k", HOSTILE)])
             await app.settle(parked=True)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while len(await app.operations.parked()) < 3:
                     await asyncio.sleep(0.01)
 

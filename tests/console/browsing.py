@@ -6,7 +6,7 @@ It reaches one server only, and a test fails if anything goes wrong in it that t
 from typing import Any
 
 from playwright.async_api import Browser as Chromium
-from playwright.async_api import ConsoleMessage, Page, Request, ViewportSize, WebError
+from playwright.async_api import ConsoleMessage, Page, Request, ViewportSize, WebError, expect
 
 from tests.http.serving import LEAVING
 
@@ -21,6 +21,9 @@ FLAGS = (
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
+PATIENCE = 60_000
+"""Milliseconds until what a page is waited for is given up."""
+expect.set_options(timeout=PATIENCE)
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 
@@ -43,7 +46,7 @@ class Browser:
         base = str(url).rstrip("/")
         given: dict[str, Any] = {"base_url": base, "viewport": PHONE if phone else DESKTOP, **options}
         context = await self._chromium.new_context(**given)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(PATIENCE)
         LEAVING[base].append(context.close)
 
         def said(message: ConsoleMessage) -> None:

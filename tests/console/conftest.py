@@ -10,7 +10,7 @@ from playwright.async_api import async_playwright
 
 from refold.console import Console
 from refold.http import Api
-from tests.console.browsing import FLAGS, PROGRAM, Browser
+from tests.console.browsing import FLAGS, PATIENCE, PROGRAM, Browser
 from tests.console.hostile import fill, hostile
 from tests.http.serving import served
 
@@ -20,7 +20,7 @@ async def browser() -> AsyncGenerator[Browser]:
     """Start Chromium; it is not skipped where there is none."""
     assert Path(PROGRAM).exists(), f"there is no {PROGRAM} to test with: `make servers`, or apt-get install chromium"
     async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=PROGRAM, args=FLAGS)
+        chromium = await playwright.chromium.launch(executable_path=PROGRAM, args=FLAGS, timeout=PATIENCE)
         try:
             watched = Browser(chromium)
             yield watched

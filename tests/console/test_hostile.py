@@ -4,12 +4,14 @@ import re
 from urllib.parse import quote, urlsplit
 
 import httpx
+import pytest
 
 from refold.console.console import PAGES, PREFIX
 from tests.console.browsing import Browser
 from tests.console.crawling import STREAMS, Element, crawl, elements_of
 from tests.console.hostile import PAYLOADS
 
+pytestmark = pytest.mark.timeout(600)
 EVIL = re.compile(r"__xss|evil|7 \* 1234567|8641969")
 ATTRIBUTES = re.compile(r"on\w|hx-on|style|srcdoc|formaction|background|xlink:href")
 """Attributes that no page of ours has."""

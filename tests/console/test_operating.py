@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from refold import App, Event, InvalidQuery, Projection, Row, Rows, Tag
 from refold.console import Console
@@ -73,8 +73,9 @@ async def come_in(
         yield page
 
 
-async def notice(page: Page) -> str:
-    return await page.get_by_role("status").inner_text()
+async def noticed(page: Page, text: str) -> None:
+    """Wait until the page says this of what was asked of it last."""
+    await expect(page.get_by_role("status")).to_have_text(text)
 
 
 async def acts(app: App) -> list[tuple[str, str, str | None, str]]:
@@ -86,7 +87,7 @@ async def test_a_projection_is_rebuilt_under_load_switched_to_and_rolled_back(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("BATCH", "LEAST_BATCH"):  # so that it is written down in several steps how far it is
-        monkeypatch.setattr(subscription, name, 200)
+        monkeypatch.setattr(subscription, name, 50)
     app = App(f"sqlite:///{tmp_path}/log.db", events=Sold, projections=[SlowSales])
     sold, wrong, closed = 0, list[str](), asyncio.Event()
 
@@ -108,10 +109,10 @@ async def test_a_projection_is_rebuilt_under_load_switched_to_and_rolled_back(
             await page.get_by_role("link", name="SlowSales").click()
             [before] = await app.operations.versions("SlowSales")
             await app.wait(await app.head())
-            monkeypatch.setattr(Pace, "seconds", 0.004)
+            monkeypatch.setattr(Pace, "seconds", 0.02)
             await page.get_by_label("Hold it").check()
             await page.get_by_role("button", name="Rebuild").click()
-            assert await notice(page) == "SlowSales is being rebuilt; what is read stays"
+            await noticed(page, "SlowSales is being rebuilt; what is read stays")
             bar = page.get_by_role("progressbar", name="How far the rebuild is")
             seen: list[float] = []
             while not any(0 < each < 1 for each in seen):
@@ -126,19 +127,20 @@ async def test_a_projection_is_rebuilt_under_load_switched_to_and_rolled_back(
             await table.get_by_role("link", name="Compare").click()
             await page.get_by_role("heading", name="SlowSales, compared").wait_for()
             await page.get_by_role("button", name="Switch to it").click()
+            await expect(page.get_by_role("status")).to_contain_text("SlowSales is read as of version")
             after = next(each.version for each in await app.operations.versions("SlowSales") if each.status == "active")
             assert after != before.version
-            assert await notice(page) == f"SlowSales is read as of version {after} now"
+            await noticed(page, f"SlowSales is read as of version {after} now")
             await page.get_by_role("button", name="Roll back").click()
-            assert await notice(page) == f"SlowSales is read as of version {before.version} again"
+            await noticed(page, f"SlowSales is read as of version {before.version} again")
             await table.get_by_role("row").filter(has_text=after).get_by_role("link", name="Drop").click()
             browser.expect("400 (Bad Request)")
             await page.get_by_label("To confirm").fill("something else")
             await page.get_by_role("button", name="Drop it").click()
-            assert "nothing was done" in await page.get_by_role("alert").inner_text()
+            await expect(page.get_by_role("alert")).to_contain_text("nothing was done")
             await page.get_by_label("To confirm").fill(after)
             await page.get_by_role("button", name="Drop it").click()
-            assert await notice(page) == f"version {after} of SlowSales is gone"
+            await noticed(page, f"version {after} of SlowSales is gone")
         finally:
             closed.set()
             await selling
@@ -146,8 +148,8 @@ async def test_a_projection_is_rebuilt_under_load_switched_to_and_rolled_back(
         await app.settle()
         assert await app.view(Sales).get("tea") == Sales("tea", sold)
         await page.get_by_role("link", name="Audit").click()
-        cells = await page.get_by_role("region", name="What operators did").locator("tbody .badge").all_inner_texts()
-        assert cells == ["drop", "rollback", "switch", "rebuild"]
+        cells = page.get_by_role("region", name="What operators did").locator("tbody .badge")
+        await expect(cells).to_have_text(["drop", "rollback", "switch", "rebuild"])
         assert {each[2] for each in await acts(app)} == {"ann"}
 
 
@@ -159,14 +161,13 @@ async def test_what_is_parked_appears_is_looked_at_mended_and_tried_again(browse
         await app.record(Failing(HOSTILE, 7), Clicked(HOSTILE), Clicked("fine"))
         await page.get_by_role("heading", name="Clicks: 1 failed, 1 behind").wait_for()  # without asking for it
         await page.get_by_role("link", name="1", exact=True).click()
-        shown = await page.locator("main").inner_text()
         for text in (f"{HOSTILE} is broken", "Traceback", "raise ValueError", '"times": 7', "The event"):
-            assert text in shown
+            await expect(page.locator("main")).to_contain_text(text)
         await page.get_by_role("button", name="Retry").click()
-        assert await notice(page) == "1 tried again; 1 still fail"
+        await noticed(page, "1 tried again; 1 still fail")
         BROKEN.clear()
         await page.get_by_role("button", name="Retry it").click()
-        assert await notice(page) == "1 tried again and done"
+        await noticed(page, "1 tried again and done")
         await page.get_by_text("Nothing is parked").wait_for()
         assert [each[:3] for each in await acts(app)] == [("retry", "Clicks", "ann")] * 2
 
@@ -186,14 +187,14 @@ async def test_a_group_is_skipped_with_a_reason_that_is_not_lost_while_it_is_typ
         await page.locator(".card .row.apart").get_by_role("link", name="Skip").click()
         await page.get_by_label("Why?").fill("   ")
         await page.get_by_role("button", name="Skip all 2").click()
-        assert await page.get_by_role("alert").inner_text() == "Say why; nothing was done."
+        await expect(page.get_by_role("alert")).to_have_text("Say why; nothing was done.")
         await page.get_by_label("Why?").fill(f"a bad import {HOSTILE}")
         await page.wait_for_timeout(2_500)  # longer than a page waits until it looks for news
         assert await page.get_by_label("Why?").input_value() == f"a bad import {HOSTILE}"
         await page.get_by_role("button", name="Skip all 2").click()
-        assert await notice(page) == "2 skipped; the reason is kept"
+        await noticed(page, "2 skipped; the reason is kept")
         await page.get_by_role("link", name="What was skipped").click()
-        assert await page.get_by_text(f"a bad import {HOSTILE}").count() == 2
+        await expect(page.get_by_text(f"a bad import {HOSTILE}")).to_have_count(2)
         assert await acts(app) == [("skip", "Clicks", "ann", f"a bad import {HOSTILE}")]
         width = await page.evaluate("document.documentElement.scrollWidth")
         assert width <= 390, "it fits on a phone"
@@ -244,11 +245,11 @@ async def test_a_process_that_is_stuck_is_resumed_and_given_up(browser: Browser,
         assert "Remind" in await rows.filter(has_text="order:o-1").inner_text()
         assert "stuck" in await rows.first.inner_text(), "what is stuck comes first"
         await page.get_by_role("button", name="Resume").click()
-        assert await notice(page) == "1 tried again; 1 still fail"
+        await noticed(page, "1 tried again; 1 still fail")
         await rows.filter(has_text="order:o-2").get_by_role("link", name="Give up").click()
         await page.get_by_label("Why?").fill("the customer called")
         await page.get_by_role("button", name="Give up").click()
-        assert await notice(page) == "dun has given up 1 for order:o-2; the reason is kept"
+        await noticed(page, "dun has given up 1 for order:o-2; the reason is kept")
         assert [each.key for each in await app.operations.waiting("dun")] == ["order:o-1"]
         await page.get_by_label("Of").select_option("mail")
         await page.get_by_role("button", name="Show").click()
@@ -279,5 +280,5 @@ async def test_a_reader_sees_the_pages_but_no_words_of_failures_and_no_buttons(
             form.action = "/console/parked/retry"; document.body.append(form); form.submit(); }"""
         )
         await page.wait_for_url("**/parked/retry")
-        assert "this takes operator" in await page.locator("main").inner_text()
+        await expect(page.locator("main")).to_contain_text("this takes operator")
         assert [each[0] for each in await acts(app)] == ["rebuild"]

@@ -92,10 +92,13 @@ async def test_a_log_that_cannot_be_read_is_told_as_such() -> None:
 async def test_charts_are_given_what_was_looked_at() -> None:
     app = clicks("memory:")
     async with served(console(app)) as client:
-        for _ in range(4):
-            await app.record(*(Clicked("a") for _ in range(50)))
-            await asyncio.sleep(0.11)
         found = (await client.get("/console/overview/data")).json()
+        for _ in range(4):
+            before = len(found["at"])
+            await app.record(*(Clicked("a") for _ in range(500)))
+            while len(found["at"]) == before:
+                await asyncio.sleep(0.01)
+                found = (await client.get("/console/overview/data")).json()
         text = (await client.get("/console/")).text
     assert len(found["at"]) == len(found["rate"]) == len(found["behind"]["Clicks"]) > 2
     assert found["rate"][0] is None

@@ -10,6 +10,7 @@ from playwright.async_api import Page
 from tests.console.browsing import DESKTOP, PHONE, Browser
 from tests.console.crawling import STREAMS, crawl
 
+pytestmark = pytest.mark.timeout(600)
 SERIOUS = ("serious", "critical")
 CONTRAST: dict[str, Any] = {"runOnly": ["color-contrast"]}
 FAULTS = "async (options) => (await axe.run(document, options)).violations"
@@ -56,7 +57,6 @@ async def faults_of(page: Page, **options: Any) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("half", [0, 1])
 async def test_no_page_has_a_serious_fault(hostile_site: httpx.AsyncClient, browser: Browser, half: int) -> None:
     page = await browser.open(hostile_site.base_url, reduced_motion="reduce")
@@ -78,7 +78,6 @@ async def test_no_page_has_a_serious_fault(hostile_site: httpx.AsyncClient, brow
     assert not faults
 
 
-@pytest.mark.timeout(300)
 async def test_every_action_is_reached_by_keyboard(hostile_site: httpx.AsyncClient, browser: Browser) -> None:
     page = await browser.open(hostile_site.base_url)
     for url in await addresses(hostile_site):

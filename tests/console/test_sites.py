@@ -18,6 +18,7 @@ from tests.console.browsing import Browser, enter
 from tests.http.serving import served
 from tests.http.shop import shop
 
+pytestmark = pytest.mark.timeout(600)
 ENCTYPES = ("application/x-www-form-urlencoded", "text/plain", "multipart/form-data")
 SEND = """async ([url, body]) => {
   const said = [];
@@ -56,7 +57,6 @@ def writes() -> list[str]:
 
 
 @pytest.mark.parametrize("keys", [True, False], ids=["with a session", "without keys"])
-@pytest.mark.timeout(300)
 async def test_another_site_does_nothing(browser: Browser, tmp_path: Path, keys: bool) -> None:
     token = create(tmp_path / "keys.json", "ann", "admin")
     app: App = shop("memory:")

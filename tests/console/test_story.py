@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from playwright.async_api import expect
 
 from refold import NewEvent
 from refold.console import Console
@@ -189,25 +190,26 @@ async def test_arrow_keys_go_through_time_and_the_address_keeps_the_place(browse
         await page.get_by_label("Time in the log").focus()
         await page.keyboard.press("ArrowLeft")
         await status.get_by_text("Reserved, event 2 of 3").wait_for()
-        assert "placed" in await state.inner_text()
+        await expect(state).to_contain_text("placed")
         await page.wait_for_url("**/stories/Order/o-1?as_of=2")
-        assert await page.get_by_label("Time in the log").get_attribute("aria-valuetext") == "Reserved, event 2 of 3"
+        slider = page.get_by_label("Time in the log")
+        await expect(slider).to_have_attribute("aria-valuetext", "Reserved, event 2 of 3")
         await page.keyboard.press("ArrowLeft")
         await page.wait_for_url("**?as_of=1")
         await page.keyboard.press("Home")
         await page.wait_for_url("**?as_of=0")
-        assert "new" in await state.inner_text()
+        await expect(state).to_contain_text("new")
         await page.keyboard.press("ArrowRight")
         await page.wait_for_url("**?as_of=1")
         await page.reload()
         await status.get_by_text("Placed, event 1 of 3").wait_for()
-        assert await page.get_by_label("Time in the log").input_value() == "1"
+        await expect(slider).to_have_value("1")
         # A step of the timeline moves the slider, without loading the page anew.
         await page.evaluate("() => { document.body.dataset.same = 'yes' }")
         await page.locator(".timeline").get_by_role("link", name="Paid", exact=True).click()
         await page.wait_for_url("**?as_of=4")
         await status.get_by_text("Paid, event 3 of 3").wait_for()
-        assert await page.get_by_label("Time in the log").input_value() == "3"
+        await expect(slider).to_have_value("3")
         assert await page.evaluate("() => document.body.dataset.same") == "yes"
 
 
@@ -221,10 +223,10 @@ async def test_without_scripts_links_do_the_same_and_a_phone_is_wide_enough(brow
         await page.get_by_label("Order: order_id").fill("o-1")
         await page.get_by_role("row", name="Order").get_by_role("button").click()
         await page.locator(".timeline").get_by_role("link", name="Placed").click()
-        assert "Placed, event 1 of 3" in await page.get_by_role("status").inner_text()
+        await expect(page.get_by_role("status")).to_contain_text("Placed, event 1 of 3")
         assert page.url.endswith("as_of=1")
         await page.get_by_role("link", name="As it happened").click()
-        assert await page.locator(".timeline .go").all_inner_texts() == ["Before all", "Paid", "Placed", "Reserved"]
+        await expect(page.locator(".timeline .go")).to_have_text(["Before all", "Paid", "Placed", "Reserved"])
         page = await browser.open(client.base_url, phone=True)
         await page.goto("/console/stories/Order/o-1")
         assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")

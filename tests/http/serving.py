@@ -1,5 +1,6 @@
 """An API served on loopback, as a program would reach it."""
 
+import asyncio
 import socket
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -39,8 +40,20 @@ async def served(
             await leave()
         server.force_exit = True
         await server.shutdown([listening])
+        await _ended(server)
         await server.lifespan.shutdown()
         listening.close()
+
+
+async def _ended(server: uvicorn.Server) -> None:
+    """End what still streams, which `force_exit` leaves to itself: no socket is left for the next test to find."""
+    state = server.server_state
+    for connection in state.connections:
+        connection.transport.abort()
+    for task in state.tasks:
+        task.cancel()
+    while state.connections or state.tasks:
+        await asyncio.sleep(0.001)
 
 
 async def sent(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:

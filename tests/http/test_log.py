@@ -78,7 +78,7 @@ async def test_a_follower_gets_what_is_there_and_what_comes_and_goes_on_where_it
         await client.post("/log/events", json={"events": [event(number) for number in range(1, 5)]})
         seen: list[tuple[str, str]] = []
         last = None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             for wanted in (2, 5):
                 headers = {} if last is None else {"Last-Event-ID": last}
                 async with client.stream("GET", "/log/follow?tags=parity:1", headers=headers) as response:

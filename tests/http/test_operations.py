@@ -102,7 +102,7 @@ async def test_a_projection_is_rebuilt_compared_switched_to_left_and_dropped(ann
     [before] = (await ann.get(path)).json()
     begun = await ann.post(f"{path}/rebuild", {"hold": True})
     assert (begun.status_code, begun.json()) == (202, {"begun": True})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not any(each["comparison"] for each in (await ann.get(path)).json()):
             await asyncio.sleep(0.01)
     after = next(each["version"] for each in (await ann.get(path)).json() if each["status"] == "building")
@@ -193,7 +193,7 @@ async def test_who_sees_a_part_sees_nothing_here_and_a_reader_no_words_of_failur
         await app.record(Failing("canary"))
         await app.settle(parked=True)
         await app.operations.begin_rebuild("Clicks")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not any(each.trouble for each in await app.operations.standing()):
                 await asyncio.sleep(0.01)
         for each in narrowed:

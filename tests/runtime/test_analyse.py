@@ -1,5 +1,7 @@
 """Analytics of an open app: its events and views as Parquet files, asked in SQL."""
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,16 +21,16 @@ async def test_events_and_views_are_asked_in_sql(log: Log, tmp_path: Path, monke
         assert answer.rows() == [("a", 7), ("b", 1)]
         assert answer.pl().shape == (2, 2)
         await app.settle()
-        for _ in range(100):
-            try:
-                found = (await app.query("select clicks from Clicks where page = ?", ["a"])).rows()
-            except InvalidQuery:  # it is not mirrored yet
-                found = []
-            if found == [(7,)]:
-                break
-            await analyse.asyncio.sleep(0.05)
-        assert found == [(7,)], "only the rows of now"
-        assert (await app.query("select count(*) from Busy")).rows() == [(2,)]
+
+        async def until(sql: str, *rows: object) -> None:
+            while True:
+                with suppress(InvalidQuery):  # it is not mirrored yet
+                    if (await app.query(sql)).rows() == [*rows]:
+                        return
+                await asyncio.sleep(0.05)
+
+        await until("select clicks from Clicks where page = 'a'", (7,))  # only the rows of now
+        await until("select count(*) from Busy", (2,))
         with pytest.raises(InvalidQuery):
             await app.query("drop table Clicked")
     async with clicks(log, kept(Clicks, history=True), BusyPages, analytics=folder) as app:

@@ -238,12 +238,12 @@ async def test_a_rebuild_in_the_background_is_seen_and_one_at_a_time(log: Log, m
         await app.settle()
         assert await app.operations.begin_rebuild("Clicks", actor="ann")
         assert not await app.operations.begin_rebuild("Clicks", actor="bob")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (building := await _building(app)).stage != "comparing":
                 await asyncio.sleep(0.01)
         assert building.trouble == ""
         going.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(await app.operations.standing()) < 2 or await _is_building(app):
                 await asyncio.sleep(0.01)
         assert sorted(each.status for each in await app.operations.standing()) == ["active", "kept"]
@@ -274,7 +274,7 @@ async def test_why_a_rebuild_in_the_background_ended_is_seen(log: Log) -> None:
     async with clicks(log) as app:
         await parked_in(app, "a")
         await app.operations.begin_rebuild("Clicks")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (building := await _building(app)).trouble:
                 await asyncio.sleep(0.01)
         assert "the rebuild has ended" in building.trouble

@@ -326,11 +326,11 @@ async def test_a_chain_may_be_as_long_as_a_tree_is_large(store: Store) -> None:
     events = [legacy("e0", 0, "root", "root"), *(legacy(f"e{n}", n, f"e{n - 1}", "root") for n in range(1, 1000))]
     await store.append(events)
     async with shop(store, processes=[], effects=[]) as app:
-        start = time.perf_counter()
+        start = time.process_time()
         tree = await app.causes(1000)
         assert tree is not None
         assert (len(positions(tree)), tree.complete, tree.nodes[-1].depth) == (1000, True, 1999)
-        assert time.perf_counter() - start < 5
+        assert time.process_time() - start < 5
 
 
 LINKS = st.lists(

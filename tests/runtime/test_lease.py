@@ -3,7 +3,6 @@
 import asyncio
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,8 @@ async def books() -> Books:
     return books
 
 
-async def test_one_app_runs_it_and_the_next_takes_over_when_it_stops(log: Log) -> None:
+async def test_one_app_runs_it_and_the_next_takes_over_when_it_stops(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 1_000.0)  # so it is at once, not after a lease has run out
     first, second = clicks(log), clicks(log)
     await first.__aenter__()
     async with second:
@@ -36,10 +36,8 @@ async def test_one_app_runs_it_and_the_next_takes_over_when_it_stops(log: Log) -
         assert [each.owned for each in first._now.subscriptions()] == [True]
         assert [each.owned for each in second._now.subscriptions()] == [False]
         await first.__aexit__(None, None, None)
-        start = time.monotonic()
         at = await second.record(Clicked("a"))
         assert await second.view(Clicks).get("a", at_least=at) == Clicks("a", 2)
-        assert time.monotonic() - start < lease.LEASE_SECONDS, "at once, not after a lease has run out"
         assert [each.owned for each in second._now.subscriptions()] == [True]
 
 
@@ -68,19 +66,21 @@ async def test_an_owner_that_stands_still_is_replaced(books: Books, monkeypatch:
     await stalled.claim_if_free()
     await stalled.write([], 5)
     seen: list[int] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await waiting.claim(seen.append)
     assert seen == [5]
     assert waiting.mine().position == 5
 
 
 async def test_an_owner_that_is_asked_shows_that_it_lives(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.4)
     monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
     monkeypatch.setattr(lease, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr("refold.runtime.running.LOOK_SECONDS", 0.05)
     async with clicks(log) as first, clicks(log) as second:
-        await asyncio.sleep(1.2)
+        [mine] = first._now.subscriptions()
+        begun = mine._lease.mine().beat
+        while mine._lease.mine().beat < begun + 10:  # nothing happens, so that only who asks makes it write
+            await asyncio.sleep(0.01)
         assert [each.owned for each in first._now.subscriptions()] == [True]
         assert [each.owned for each in second._now.subscriptions()] == [False]
 
@@ -119,19 +119,20 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 @pytest.mark.parametrize("kill", [True, False])
-async def test_a_process_that_is_gone_is_replaced_at_once(tmp_path: Path, kill: bool) -> None:
+async def test_a_process_that_is_gone_is_replaced_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill: bool
+) -> None:
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 1_000.0)  # nobody waits until that has run out
     url = f"sqlite:///{tmp_path}/log.db"
     worker = subprocess.Popen([sys.executable, "-c", WORKER, url], stdout=subprocess.PIPE, text=True)
     assert worker.stdout
     assert worker.stdout.readline() == "up\n"
     async with clicks(url) as app:
         assert [each.owned for each in app._now.subscriptions()] == [False]
-        start = time.monotonic()
         worker.kill() if kill else worker.terminate()
         worker.communicate()
         at = await app.record(Clicked("a"))
         assert await app.view(Clicks).get("a", at_least=at) == Clicks("a", 11)
-        assert time.monotonic() - start < 5
 
 
 def test_who_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,7 +143,7 @@ async def test_parts_are_shared_by_processes(tmp_path: Path) -> None:
         worker.stdin.write("go\n")
         worker.stdin.flush()
     for worker in workers:
-        worker.communicate(timeout=30)
+        worker.communicate(timeout=100)
         assert worker.returncode == 0
     async with clicks(url, kept(Clicks, parts=4)) as app:
         await app.settle()

@@ -72,6 +72,7 @@ async def test_it_is_tried_again_by_itself(log: Log, broken: Broken, monkeypatch
         assert len(await app.operations.parked()) == 2
         await app.operations.retry()
         assert await app.view(Clicks).get("a") == Clicks("a", 2)
+        monkeypatch.setattr(parking, "RETRIES", (0.01,) * 10_000)  # it is not given up before it is mended
         broken.add("a")
         await app.wait(await app.record(Failing("a")))
         broken.clear()

@@ -343,7 +343,7 @@ async def test_two_processes_apply_each_event_once(tmp_path: Path) -> None:
         assert worker.stdout
         assert worker.stdout.readline() == "ready\n"
     for worker in workers:
-        worker.communicate("go\n", timeout=30)
+        worker.communicate("go\n", timeout=100)
         assert worker.returncode == 0
     async with shop(url) as app:
         assert await app.head() == 80
@@ -428,8 +428,11 @@ async def test_a_store_that_goes_on_failing_is_told_to_who_waits(log: Log, monke
         for name in ("write", "get"):  # also while it recovers
             monkeypatch.setattr(views, name, fails)
         await app.record(placed("o-1", tea=1))
+        [sold] = app._now.subscriptions()
+        while not sold._trouble:
+            await asyncio.sleep(0.001)
         with pytest.raises(WaitTimeout, match=r"at position 0 after .*1 short of 1. It is held up: no space") as late:
-            await app.wait(1, timeout=0.5)
+            await app.wait(1, timeout=0.1)
         assert (late.value.data["subscription"], late.value.data["position"]) == ("Sold", 0)
         monkeypatch.undo()
         await agree(app, Sold)
@@ -503,7 +506,7 @@ async def test_a_checkpoint_is_saved_when_it_is_quiet(log: Log, monkeypatch: pyt
         other = app.passive()
         async with other:
             at = await app.record(Cancelled("o-1"))
-            await other.wait(at, timeout=5)
+            await other.wait(at)
 
 
 async def test_an_app_that_is_passive_disturbs_no_other(log: Log) -> None:

@@ -46,7 +46,7 @@ async def run_sql(log: Log, sql: str) -> None:
         connection = apsw.Connection(
             log.removeprefix("sqlite:///")
         )  # not sqlite3: its locks are others to this process
-        connection.set_busy_timeout(5_000)
+        connection.set_busy_timeout(60_000)
         connection.execute(sql.replace("TABLE", '"view_Balance_rows"').replace("TRUE", "1"))
         connection.close()
         return

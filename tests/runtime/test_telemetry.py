@@ -192,7 +192,7 @@ async def test_a_trace_crosses_to_another_context(tmp_path: Path, spans: InMemor
     ):
         await mine.execute(Place("o-1"))
         await mine.settle()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async for _ in other.follow(Paid):
                 break
     found = named(spans)

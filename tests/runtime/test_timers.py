@@ -234,24 +234,27 @@ async def test_in_the_order_in_which_they_are_due(log: Log, clock: Clock) -> Non
         assert [type(each.event) async for each in app.events()] == [Placed, Paid, Reminded, Released]
 
 
-async def test_by_the_real_clock(tmp_path: Path) -> None:
+async def test_by_the_real_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SAVE_SECONDS", "CLOCK_SECONDS"):  # what else would have it look again
+        monkeypatch.setattr(subscription, name, 1_000.0)
+
     def remind_soon(event: Placed) -> Later:
         return later(Remind(event.order_id), after=timedelta(milliseconds=80))
 
     async with shop(f"sqlite:///{tmp_path}/log.db", remind_soon) as app:
         await app.record(Placed("a"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             async for each in app.follow(Reminded):
                 [first] = [each async for each in app.events(Placed)]
                 late = each.recorded_at - first.recorded_at
                 break
-    assert timedelta(milliseconds=80) <= late < timedelta(seconds=1)
+    assert late >= timedelta(milliseconds=80)
 
 
 async def test_it_does_not_wait_for_more_than_what_came_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscription, "SAVE_SECONDS", 60)  # what else would have it look again
+    monkeypatch.setattr(subscription, "SAVE_SECONDS", 1_000.0)  # what else would have it look again
     dice, count = Random(5), 200
 
     def soon(event: Placed) -> Later:
@@ -264,7 +267,7 @@ async def test_it_does_not_wait_for_more_than_what_came_before_it(
         for number in range(count):
             await app.record(Placed(f"o-{number}"))
             await asyncio.sleep(0.005)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await app.head() < 2 * count:
                 await asyncio.sleep(0.01)
 

@@ -212,9 +212,7 @@ async def test_a_rebuild_by_parts_that_was_left_is_gone_on_with(tmp_path: Path) 
         assert begun.subscriptions() == tuple(f"Clicks@v7#{part}/4" for part in range(4))
     async with clicks(log, kept(Clicks, version=7)) as app:  # who opens it next builds all the parts
         await app.settle()
-        for _ in range(100):
-            if (await app.operations.versions("Clicks"))[-1].status == "active":
-                break
+        while (await app.operations.versions("Clicks"))[-1].status != "active":
             await asyncio.sleep(0.02)
             await app._now.look()
         assert (await statuses(app))["v7"] == "active"
@@ -291,19 +289,20 @@ async def test_a_rebuild_that_stands_still_says_where_and_why(log: Log, monkeypa
         await old.record(Clicked("a"), Failing("a"))
         await old.settle()
     handle: Any = fold.Folding.handle
+    told: list[Any] = []
     slept = False
 
     async def slowly(*args: Any) -> int:
         nonlocal slept
         if not slept:
             slept = True
-            await asyncio.sleep(0.5)
+            while not any(each.stalled for each in told):
+                await asyncio.sleep(0.01)
         done: int = await handle(*args)
         return done
 
     monkeypatch.setattr(fold.Folding, "handle", slowly)
     async with clicks(log, Doubled).passive() as new:
-        told: list[Any] = []
         await new.operations.rebuild("Clicks", tell=told.append)
         stalled = [each.stalled for each in told if each.stalled]
         assert stalled

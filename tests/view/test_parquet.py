@@ -459,7 +459,7 @@ async def test_rows_equal_the_log_after_kill_9_at_random_moments(folder: Path, t
         process = context.Process(target=mirror_for_ever, args=(folder, tmp_path / "shop.db", started), daemon=True)
         begun = time.monotonic()
         process.start()
-        assert await asyncio.to_thread(started.wait, 30), "the mirror could not begin"
+        assert await asyncio.to_thread(started.wait, 100), "the mirror could not begin"
         await asyncio.sleep(random.uniform(0, max(0.15, time.monotonic() - begun)))  # longer on a busy machine
         process.kill()
         await asyncio.to_thread(process.join)

@@ -24,7 +24,7 @@ def published(kind: str, order_id: str, **data: object) -> Message:
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await holds():
             await asyncio.sleep(0.01)
 

@@ -50,7 +50,7 @@ async def test_each_may_be_away_for_a_while(tmp_path: Path) -> None:
                         assert away == "shop" or await passive[away].head() == before, "it was away"
                         running[away] = await started(away, settings, world)
             shop, billing, notifications = (passive[name] for name in CONTEXTS)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while await disagreements(shop, billing, notifications, world.done()):
                     await asyncio.sleep(0.1)
             told, _ = await of_shop(passive["shop"])

@@ -75,7 +75,7 @@ async def test_the_shops_customers_hear_of_their_orders_once(tmp_path: Path, mon
         await bus.publish("shop", messages)
         await bus.publish("shop", messages)
         view = app.view(Correspondence)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while {row.order_id: row.sent for row in await view.find()} != {"a": 2, "b": 2}:
                 await asyncio.sleep(0.01)
         assert await app.operations.parked() == []

@@ -81,8 +81,7 @@ async def test_the_queue_holds_what_is_open_and_counts_it(app: App) -> None:
     assert lengths == Counter(row.status for row in queued.values())
 
 
-async def test_a_view_changes_while_the_shop_sells(app: App, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "AROUND_SECONDS", 0.3)
+async def test_a_view_changes_while_the_shop_sells(app: App, url: str) -> None:
     seen = await live.change(app, url)
     assert (seen.errors, seen.empty, seen.mixed) == (0, 0, 0)
     assert set(seen.bases) == {"without freight", "with freight"}

@@ -24,7 +24,7 @@ ONE, TWO = Put(THING, [Thing("a", integer=1)]), Put(THING, [Thing("a", integer=2
 
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[PostgresStore]:
-    store = await PostgresStore.open(url, patience=timedelta(seconds=5))
+    store = await PostgresStore.open(url, patience=timedelta(seconds=60))
     yield store
     await store.close()
 

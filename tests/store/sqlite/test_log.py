@@ -133,12 +133,12 @@ async def test_followers_wake_at_once_and_the_watch_ends_with_the_last(
     await asyncio.sleep(0)
     await store.append([EVENT, NewEvent("T", b"", ("b",)), EVENT])
     for task in first:
-        page = await asyncio.wait_for(task, 1)
+        page = await asyncio.wait_for(task, 60)
         assert ([event.position for event in page], page.upto) == ([1, 3], 3)
     empty = asyncio.create_task(anext(following[0]))
     await asyncio.sleep(0)
     await store.append([NewEvent("T", b"", ("b",))])
-    page = await asyncio.wait_for(empty, 1)
+    page = await asyncio.wait_for(empty, 60)
     assert (page, page.upto) == ([], 4)
     watch = store._watch
     assert watch
@@ -148,7 +148,7 @@ async def test_followers_wake_at_once_and_the_watch_ends_with_the_last(
     with pytest.raises(asyncio.CancelledError):
         await watch
     again = asyncio.create_task(anext(store.follow(after=3)))
-    assert [event.position for event in await asyncio.wait_for(again, 1)] == [4]
+    assert [event.position for event in await asyncio.wait_for(again, 60)] == [4]
 
 
 async def test_another_handles_events_are_noticed_even_if_they_come_as_the_watch_begins(store: SqliteStore) -> None:
@@ -159,7 +159,7 @@ async def test_another_handles_events_are_noticed_even_if_they_come_as_the_watch
         for _ in range(n % 4):
             await asyncio.sleep(0)
         await other.append([EVENT])
-        assert [event.position for event in await asyncio.wait_for(page, 1)] == [n + 1]
+        assert [event.position for event in await asyncio.wait_for(page, 60)] == [n + 1]
         await following.aclose()
     await other.close()
 
@@ -177,7 +177,7 @@ async def test_a_follower_meets_the_error_that_its_watch_met(tmp_path: Path, mon
     monkeypatch.setattr(store.database, "version", broken)
     monkeypatch.setattr(store, "head", broken)
     with pytest.raises(StoreDamaged):
-        await asyncio.wait_for(page, 1)
+        await asyncio.wait_for(page, 60)
     await store.close()
 
 

@@ -20,20 +20,21 @@ async def hear() -> str:
 
 
 async def write(path: str) -> None:
-    """Append from a few tasks for some seconds; say how long each append took."""
+    """Append from a few tasks for some seconds, as often as it is told to; say how long each append took."""
     store = await SqliteStore.open(path)
     say(ready=True)
-    end = time.monotonic() + float(await hear())
-    waits: list[float] = []
+    while seconds := await hear():
+        end = time.monotonic() + float(seconds)
+        waits: list[float] = []
 
-    async def work(task: int) -> None:
-        while (began := time.monotonic()) < end:
-            await store.append([NewEvent("T", b"{}", (f"task:{task}", "shared"))])
-            waits.append(time.monotonic() - began)
+        async def work(task: int, end: float, waits: list[float]) -> None:
+            while (began := time.monotonic()) < end:
+                await store.append([NewEvent("T", b"{}", (f"task:{task}", "shared"))])
+                waits.append(time.monotonic() - began)
 
-    await asyncio.gather(*(work(task) for task in range(TASKS)))
+        await asyncio.gather(*(work(task, end, waits) for task in range(TASKS)))
+        say(waits=waits)
     await store.close()
-    say(waits=waits)
 
 
 async def follow(path: str) -> None:
@@ -49,17 +50,21 @@ async def follow(path: str) -> None:
             for event in page:
                 if event.type == "End":
                     return
+                if event.type == "Heard":
+                    say(ages=ages)
+                    ages.clear()
+                    continue
                 ages.append(now - float(event.data))
 
     receiving = asyncio.create_task(receive())
     await begun.wait()
+    ages.clear()  # it was there before
     await asyncio.sleep(0.2)
     used, began = time.process_time(), time.monotonic()
     await asyncio.sleep(1.5)
     say(idle=(time.process_time() - used) / (time.monotonic() - began))
     await receiving
     await store.close()
-    say(ages=ages[1:])  # the first was there before
 
 
 async def create(path: str) -> None:
