@@ -35,8 +35,7 @@ types: $(READY)  ## mypy and pyright, strict
 	$(BIN)/basedpyright
 
 unit: $(READY) servers  ## the tests, with the README's and the docs' code
-	$(BIN)/python -m pytest -n 4 tests examples
-	$(BIN)/python -m pytest -n 2 --dist loadfile docs README.md  # a page's blocks go on where those before have ended
+	$(BIN)/python -m pytest -n 3 docs README.md tests examples
 
 servers:  ## install RabbitMQ and Chromium for the tests, if they are missing; the other servers come as wheels
 	@./tests/install.sh /usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server

@@ -23,7 +23,7 @@ PR_SET_PDEATHSIG = 1
 USER = "nobody"
 """Who runs it where root may not: PostgreSQL refuses to."""
 
-FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "autovacuum": "off", "jit": "off"}
 
 
 class PostgresServer:
