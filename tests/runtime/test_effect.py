@@ -125,6 +125,18 @@ async def test_it_is_done_once_for_each_event_in_order(log: Log, post: Post) -> 
         assert len(post.mails) == 30
 
 
+async def test_a_passive_app_repeats_and_leaves_the_running_one_as_it_is(log: Log, post: Post) -> None:
+    async with mailing(log, post) as app:
+        await app.record(Shipped("a"))
+        await app.settle()
+        async with app.passive() as other:
+            assert await other.operations.repeat("send_mail", after=0, upto=1, reason="it was lost") == 1
+        assert post.mails == [("a", 1)] * 2
+        await app.record(Shipped("b"))
+        await app.settle()
+        assert post.mails == [("a", 1), ("a", 1), ("b", 1)]
+
+
 async def test_it_begins_with_what_happens_from_now_on(log: Log, post: Post) -> None:
     async with mailing(log, post, effects=[]) as app:
         await app.record(Shipped("old"))

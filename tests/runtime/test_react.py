@@ -176,6 +176,17 @@ async def test_a_second_delivery_changes_nothing(log: Log) -> None:
         assert await events(app) == before
 
 
+async def test_processes_go_on_when_a_passive_app_of_the_same_process_was_closed(log: Log) -> None:
+    async with helper(log) as app:
+        await app.record(Asked("a"))
+        async with app.passive() as other:
+            await other.record(Asked("b"))
+            await app.settle()
+        await app.record(Asked("a"), Asked("b"))
+        await app.settle()
+        await check(app)
+
+
 async def test_two_apps_react_once(log: Log) -> None:
     async with helper(log) as one, helper(log) as two:
         for number in range(20):
