@@ -30,7 +30,8 @@ from refold.store.api import Page
 from refold.view.api import Delete, Expect
 
 SAVE_SECONDS = 0.25
-"""How long a checkpoint that has moved over events of others only may stay unsaved; reading them again costs little."""
+"""How long what is handled may stay unwritten while there is more to handle, and a checkpoint that has moved over
+events of others only."""
 RETRY_SECONDS = (0.1, 0.5, 2.0, 5.0)
 """Pauses after the store failed; the last one repeats."""
 CLOCK_SECONDS = 1.0
@@ -224,7 +225,14 @@ class Subscription:
                 if saving is not None and saving.done():
                     await saving
                     saving = None
-                if saving is None and not batch.cost:
+                if self._is_due() or await self._rings(batch.upto):
+                    # Their turn comes between two writes, however much there is to handle.
+                    if saving is not None:
+                        await saving
+                        saving = None
+                    if batch.cost:
+                        await self._save(batch.upto, batch.cost)
+                        batch.cost = 0
                     if self._is_due():
                         await self._retry()
                     await self._ring(batch.upto)
@@ -245,6 +253,8 @@ class Subscription:
                     # What lies ready goes into the same batch; in the middle of a log there is more to come.
                     more = len(page) >= LARGE_PAGE and await self._store.head() > page.upto
                     await asyncio.wait([coming], timeout=MORE_SECONDS if more else 0)
+                    if (saving is None or saving.done()) and (self._is_late(batch.upto) or self._is_due()):
+                        break
                 if saving is None:
                     if batch.cost or self._is_late(batch.upto):
                         saving = asyncio.create_task(self._save(batch.upto, batch.cost))
@@ -278,7 +288,7 @@ class Subscription:
             seconds.append((self.parking.due - datetime.now(UTC)).total_seconds())
         if self._ring_at is not None:
             # What had to come before the timers that are due has just been handled: it is their turn.
-            seconds += [0.0] if late >= self._ring_at and saving is None else []
+            seconds += [0.0] if late >= self._ring_at else []
         elif self._timers is not None and (due := self._timers.seconds()) is not None:
             seconds.append(min(due, CLOCK_SECONDS))
         kicked = asyncio.ensure_future(self._kicked.wait())
@@ -293,7 +303,7 @@ class Subscription:
             self._kicked.clear()
 
     def _is_late(self, upto: int) -> bool:
-        """Tell whether a checkpoint that has moved over events of others should be saved."""
+        """Tell whether it is time to write how far it has come."""
         return upto > self._lease.mine().position and _now() >= self._lease.written_at + SAVE_SECONDS
 
     def _is_due(self) -> bool:
@@ -307,13 +317,18 @@ class Subscription:
         if keys:
             await self.books.write(Delete(REQUESTS, keys))
 
+    async def _rings(self, upto: int) -> bool:
+        """Tell whether it is the turn of timers: some are due, and the events are handled that were recorded before."""
+        if self._timers is None or self._timers.seconds() != 0:
+            self._ring_at = None
+            return False
+        if self._ring_at is None:
+            self._ring_at = await self._store.head()
+        return upto >= self._ring_at
+
     async def _ring(self, upto: int) -> None:
-        """Do what is due, once the events are handled that were recorded before."""
-        while self._timers is not None and self._timers.seconds() == 0:
-            if self._ring_at is None:
-                self._ring_at = await self._store.head()
-            if upto < self._ring_at:
-                return
+        """Do what is due, when it is its turn."""
+        while self._timers is not None and await self._rings(upto):
             self._listens = False
             writes = await self._timers.fire(self.parking, upto)
             await self._lease.write([*writes, *self.parking.take()])
@@ -362,7 +377,7 @@ class Subscription:
             raise _Unwritten(upto, error) from error
         seconds = _now() - start
         self._telemetry.figures.time(WRITING_SECONDS, self.of, seconds=seconds)
-        if cost >= self._batch and seconds > WRITE_SECONDS:
+        if cost >= self._batch // 2 and seconds > WRITE_SECONDS:
             self._batch = max(self._batch // 2, LEAST_BATCH)
         elif seconds < WRITE_SECONDS / 2:
             self._batch = min(self._batch * 2, BATCH)
