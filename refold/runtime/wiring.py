@@ -199,6 +199,7 @@ class Wiring:
         for process in (make() for make in self._make_processes):
             # What it looks at lies in the past, so it remembers states of its own.
             process.acts_through(
+                store,
                 self._loader(store, beside),
                 executor,
                 books[None],
