@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from refold.errors import Conflict, RefoldError, Rejected, StoreError, Unavailable, WiringError
+from refold.errors import Conflict, Rejected, StoreError, Unavailable, WiringError
 from refold.model.handler import Handler, IdempotencyKey, Reader, read_effect
 from refold.model.hints import described
 from refold.model.message import Event
@@ -23,7 +23,7 @@ from refold.model.state import Identity, State
 from refold.runtime.books import Parked
 from refold.runtime.ids import new_id
 from refold.runtime.instruments import ATTEMPTS
-from refold.runtime.parking import said
+from refold.runtime.parking import told
 from refold.runtime.react import Kind, Process
 from refold.runtime.telemetry import code_of
 from refold.view.api import Write
@@ -149,7 +149,7 @@ class Effect(Process):
         self._failing = set()
         raise Unavailable(
             f"{BREAK_AFTER} different events failed in a row, so that not they are wrong. "
-            f"The last one, at position {recorded.position}: {_said(error, self.how.seconds)}"
+            f"The last one, at position {recorded.position}: {_told(error, self.how.seconds)}"
         ) from error
 
     async def _try(
@@ -182,7 +182,5 @@ class Effect(Process):
         return read_effect(function)
 
 
-def _said(error: Exception, seconds: float) -> str:
-    if isinstance(error, TimeoutError) and not str(error):
-        return f"it took longer than {seconds:g} s"
-    return str(error) if isinstance(error, RefoldError) else said(error)
+def _told(error: Exception, seconds: float) -> str:
+    return f"it took longer than {seconds:g} s" if isinstance(error, TimeoutError) and not str(error) else told(error)

@@ -23,11 +23,12 @@ from refold.runtime.ending import ended
 from refold.runtime.instruments import HANDLE_SECONDS, HANDLED, PAUSES, WRITING_SECONDS
 from refold.runtime.lease import Lease, LeaseLost
 from refold.runtime.owner import Owner
-from refold.runtime.parking import Parking, said
+from refold.runtime.parking import Parking, said, told
 from refold.runtime.telemetry import Telemetry, code_of, reading
 from refold.runtime.worker import Alarm, Source, Worker
 from refold.store.api import Page
 from refold.view.api import Delete, Expect
+from refold.view.table import Key
 
 SAVE_SECONDS = 0.25
 """How long what is handled may stay unwritten while there is more to handle, and a checkpoint that has moved over
@@ -77,6 +78,9 @@ class Subscription:
         self.position = 0
         """How far it has come: everything up to here is handled."""
         self.failure: SubscriptionFailed | None = None
+        """Why it has stopped for good, for everybody."""
+        self.why = ""
+        """The same with what the program says, which is for operators."""
         self._telemetry = telemetry or Telemetry("")
         self.parking = Parking(name, books, self._telemetry)
         self.books = books
@@ -98,7 +102,8 @@ class Subscription:
         self._trouble = ""
         self._moved = asyncio.Event()
         self._kicked = asyncio.Event()
-        self._requests: list[Request] = []
+        self._requests: dict[Key, Request] = {}
+        """What was asked and is not begun, by the keys of its rows: it is heard again until they are gone."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -157,7 +162,7 @@ class Subscription:
         """Take on what others ask of the owner of this subscription."""
         if not self.owned:
             return
-        self._requests += [each for each in requests if each.action != "beat"]
+        self._requests |= {REQUESTS.key_of(each): each for each in requests if each.action != "beat"}
         if self._requests:
             self._kicked.set()
         try:
@@ -178,7 +183,8 @@ class Subscription:
             async with asyncio.timeout(POLL_SECONDS):
                 await self._moved.wait()
         except TimeoutError:
-            self._trouble = row.trouble if row else "it has not begun"
+            stopped = "who ran it has stopped, and operators see why" if row and row.trouble else ""
+            self._trouble = stopped if row else "it has not begun"
 
     async def _run(self) -> None:
         while self.failure is None:
@@ -200,9 +206,10 @@ class Subscription:
                 self._careful = unwritten.upto
             except Exception as error:
                 logger.exception("%s stopped", self.name, extra=self._about(error))
-                failure = SubscriptionFailed(f"{self.name} stopped after position {self.position}: {said(error)}")
+                stopped = f"{self.name} stopped after position {self.position}"
+                failure = SubscriptionFailed(f"{stopped}: {told(error)}", subscription=self.name)
                 failure.__cause__ = error
-                self._stopped(failure)
+                self._stopped(failure, f"{stopped}: {said(error)}")
         await self._release()
 
     async def _follow(self) -> bool:
@@ -311,11 +318,10 @@ class Subscription:
         return bool(self._requests) or (self.parking.due is not None and self.parking.due <= datetime.now(UTC))
 
     async def _retry(self) -> None:
-        requests, self._requests = self._requests, []
-        await self.parking.retry(self._store, requests, self._worker, self._timers, self._lease.write)
-        keys = [REQUESTS.key_of(each) for each in requests]
-        if keys:
-            await self.books.write(Delete(REQUESTS, keys))
+        requests, self._requests = self._requests, {}
+        await self.parking.retry(self._store, list(requests.values()), self._worker, self._timers, self._lease.write)
+        if requests:
+            await self.books.write(Delete(REQUESTS, list(requests)))
 
     async def _rings(self, upto: int) -> bool:
         """Tell whether it is the turn of timers: some are due, and the events are handled that were recorded before."""
@@ -331,8 +337,11 @@ class Subscription:
         while self._timers is not None and await self._rings(upto):
             self._listens = False
             writes = await self._timers.fire(self.parking, upto)
-            await self._lease.write([*writes, *self.parking.take()])
+            parked = self.parking.take()
+            await self._lease.write([*writes, *parked])
             self._listens, self._ring_at = True, None
+            if parked:
+                self.parking.check()
 
     async def _handle_carefully(self, page: Page) -> None:
         """Handle and write one event after the other, so that the one is found that leads to what cannot be written."""
@@ -353,10 +362,12 @@ class Subscription:
             await self._save(part[-1].position, 0)
 
     async def _handle(self, page: Page) -> int:
-        """Have a page handled; of a projection that is one span, of all others each event is."""
+        """Have a page handled, and return what there is to write; of a projection that is one span, of all others each
+        event is.
+        """  # noqa: D205
         if not page:
             return await self._worker.handle(page, self.parking)
-        start, figures = _now(), self._telemetry.figures
+        start, figures, parked = _now(), self._telemetry.figures, self.parking.untaken
         if self.of == self.name:
             cost = await self._worker.handle(page, self.parking)
         else:
@@ -364,13 +375,14 @@ class Subscription:
                 cost = await self._worker.handle(page, self.parking)
         figures.count(HANDLED, self.of, by=len(page))
         figures.time(HANDLE_SECONDS, self.of, seconds=_now() - start)
-        return cost
+        return cost + self.parking.untaken - parked
 
     async def _save(self, upto: int, cost: int) -> None:
         """Write what a batch has changed, with the checkpoint."""
         start = _now()
         try:
-            await self._lease.write([*self._worker.take(), *self.parking.take()], upto)
+            parked = self.parking.take()
+            await self._lease.write([*self._worker.take(), *parked], upto)
         except (RefoldError, LeaseLost):
             raise
         except Exception as error:  # a value that the database cannot hold
@@ -383,11 +395,13 @@ class Subscription:
             self._batch = min(self._batch * 2, BATCH)
         self._failures, self._trouble = 0, ""
         self._moved_to(upto)
+        if parked:
+            self.parking.check()
 
     async def _release(self) -> None:
         """Give it up, with a checkpoint that also stands where it has only passed over events of others."""
         try:
-            await self._lease.release(0 if self.failure else self.position, str(self.failure or ""))
+            await self._lease.release(0 if self.failure else self.position, self.why)
         except (StoreError, NotKept) as error:
             logger.warning(
                 "%s could not save that it is at %s: %s", self.name, self.position, error, extra=self._about(error)
@@ -397,9 +411,10 @@ class Subscription:
         """Wait before trying again, longer each time."""
         seconds = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
         self._failures += 1
-        self._trouble = said(error)
+        self._trouble = told(error)
+        cause = f" ({said(error.__cause__)})" if error.__cause__ is not None else ""
         self._telemetry.figures.count(PAUSES, self.of, code_of(error))
-        logger.warning("%s waits %s s: %s", self.name, seconds, error, extra=self._about(error))
+        logger.warning("%s waits %s s: %s%s", self.name, seconds, error, cause, extra=self._about(error))
         await asyncio.sleep(seconds)
         await self._lease.refresh()
 
@@ -413,9 +428,9 @@ class Subscription:
         self._moved.set()
         self._moved = asyncio.Event()
 
-    def _stopped(self, failure: SubscriptionFailed) -> None:
+    def _stopped(self, failure: SubscriptionFailed, why: str = "") -> None:
         logger.error("%s", failure, extra=self._about(failure))
-        self.failure = failure
+        self.failure, self.why = failure, why or str(failure)
         self._moved.set()
 
 
