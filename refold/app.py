@@ -206,6 +206,7 @@ class App:
         twin = copy(self)
         twin._follows = False
         twin._creates = create
+        twin._exit = AsyncExitStack()
         twin._running = None
         twin._pulse = None
         return twin

@@ -20,6 +20,7 @@ from refold.model.query import Query
 from refold.model.record import Metadata, Recorded
 from refold.model.schema import Schema
 from refold.runtime.ids import new_id
+from refold.runtime.parking import told
 from refold.store.api import Store
 
 INTERRUPTED = "interrupted"
@@ -76,7 +77,7 @@ class Audit:
             await self._fail([(*each, INTERRUPTED) for each in own])
             raise
         except Exception as error:
-            await self._fail([(*each, _told(error)) for each in own])
+            await self._fail([(*each, told(error)) for each in own])
             raise
         await self._fail([(*each, acting.failures[each[0].about]) for each in own if each[0].about in acting.failures])
 
@@ -136,11 +137,6 @@ class Audit:
         except RefoldError as error_of_store:
             act = failed[0][0]
             logger.warning("that %s of %s failed is not recorded: %s", act.action, act.about, error_of_store)
-
-
-def _told(error: Exception) -> str:
-    """Return why something has failed, for all who may read the log: what a program says may hold anything."""
-    return str(error) if isinstance(error, RefoldError) else type(error).__name__
 
 
 def _metadata(act: OperatorActed, event_id: str, *, because_of: str = "") -> Metadata:

@@ -7,12 +7,13 @@ with the same idempotency keys.
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 
-from refold.errors import Conflict, RefoldError, StoreError, Unavailable, WiringError
+from refold.errors import Conflict, Rejected, StoreError, Unavailable, WiringError
 from refold.model.handler import Handler, IdempotencyKey, Reader, read_effect
 from refold.model.hints import described
 from refold.model.message import Event
@@ -22,7 +23,7 @@ from refold.model.state import Identity, State
 from refold.runtime.books import Parked
 from refold.runtime.ids import new_id
 from refold.runtime.instruments import ATTEMPTS
-from refold.runtime.parking import said
+from refold.runtime.parking import told
 from refold.runtime.react import Kind, Process
 from refold.runtime.telemetry import code_of
 from refold.view.api import Write
@@ -31,6 +32,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
 """Seconds until the second attempt, twice as many until each later one, and the most; each time a random part of it."""
 BREAK_AFTER = 5
 """After so many different events failed in a row it is not they that are wrong: all wait, and nothing is parked."""
+PATIENCE = 3
+"""How often all wait because of the same events, until these are parked to see whether others work; twice as often for
+the next so many, and so on, so that a world that is away for long has few of them parked."""
 REMEMBERED = 4
 """Of how many steps is remembered what was done."""
 
@@ -81,14 +85,23 @@ class Effect(Process):
         self._done: dict[str, list[Any]] = {}
         """What came of those done last, by their keys: a page may be handled again because of another event."""
         self._failing: set[str] = set()
-        """The ids of what has failed since anything worked."""
+        """The ids of what has failed since anything worked, or all waited."""
+        self._held_up: Counter[str] = Counter()
+        """How often all waited because of an id, since anything worked."""
+        self._given_up: set[str] = set()
+        """Those for which all have waited in vain: they are parked, to see whether others work."""
+        self._alone = False
+        """Whether it does again what was parked: that says nothing of the world."""
         self._next = 0.0
         """When the next may begin, by the clock of the loop."""
 
     async def again(self, stored: StoredEvent, parked: Parked) -> Sequence[Write]:
         """Do again what was parked."""
-        self._failing = set()  # one that has failed before says nothing about the world
-        return await super().again(stored, parked)
+        self._alone = True
+        try:
+            return await super().again(stored, parked)
+        finally:
+            self._alone = False
 
     async def repeat(self, stored: StoredEvent, reason: str) -> None:
         """Do it for an event for which it may have been done, under another key."""
@@ -104,27 +117,40 @@ class Effect(Process):
             await self._permitted()
             try:
                 given = await self._try(recorded, states, reader, own_id, attempt)
-            except (StoreError, Conflict, Unavailable, WiringError):
+            except (StoreError, Conflict, Unavailable, WiringError, Rejected):
                 raise
             except Exception as error:
-                self._failing.add(own_id)
-                if len(self._failing) >= BREAK_AFTER:
-                    self._failing = set()
-                    raise Unavailable(
-                        f"{BREAK_AFTER} different events failed in a row, so that not they are wrong. "
-                        f"The last one, at position {recorded.position}: {_said(error, self.how.seconds)}"
-                    ) from error
-                if attempt == self.how.attempts - 1:
+                is_last = attempt == self.how.attempts - 1 or own_id in self._given_up
+                if not self._alone and own_id not in self._given_up:
+                    self._judge(recorded, own_id, error, is_last=is_last)
+                if is_last:
                     raise
                 pause = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
                 await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311
             else:
                 self._failing = set()
+                self._held_up.clear()
+                self._given_up.clear()
                 self._done[own_id] = given
                 if len(self._done) > REMEMBERED * self.how.at_once:
                     del self._done[next(iter(self._done))]
                 return given
         raise AssertionError("unreachable")
+
+    def _judge(self, recorded: Recorded[Event], own_id: str, error: Exception, *, is_last: bool) -> None:
+        """Raise `Unavailable` if it is the world that is wrong, rather than the event."""
+        self._failing.add(own_id)
+        # Once all have waited, and nothing has worked since, one that fails is reason enough.
+        if len(self._failing) < BREAK_AFTER and not (is_last and self._held_up):
+            return
+        self._held_up.update(self._failing)
+        patience = PATIENCE * 2 ** (len(self._given_up) // BREAK_AFTER)
+        self._given_up |= {each for each in self._failing if self._held_up[each] >= patience}
+        self._failing = set()
+        raise Unavailable(
+            f"{BREAK_AFTER} different events failed in a row, so that not they are wrong. "
+            f"The last one, at position {recorded.position}: {_told(error, self.how.seconds)}"
+        ) from error
 
     async def _try(
         self, recorded: Recorded[Event], states: Mapping[Identity, State], reader: Reader, own_id: str, attempt: int
@@ -156,7 +182,5 @@ class Effect(Process):
         return read_effect(function)
 
 
-def _said(error: Exception, seconds: float) -> str:
-    if isinstance(error, TimeoutError) and not str(error):
-        return f"it took longer than {seconds:g} s"
-    return str(error) if isinstance(error, RefoldError) else said(error)
+def _told(error: Exception, seconds: float) -> str:
+    return f"it took longer than {seconds:g} s" if isinstance(error, TimeoutError) and not str(error) else told(error)

@@ -3,7 +3,8 @@
 A checkpoint is a row that bears the number of its ownership. What an owner writes it writes in one step with that row,
 if the row is as it left it: one that was stalled, and replaced meanwhile, can write nothing. Others take over at once
 when the owner stops, or when they see that its process is gone; otherwise when its row has stood still for a while,
-which they ask it to prevent. No clock is compared with another's.
+which they ask it to prevent: now and then where they see that its process is there. No clock is compared with
+another's.
 """
 
 import asyncio
@@ -15,15 +16,17 @@ from msgspec.structs import replace
 
 from refold.errors import StoreError
 from refold.runtime.books import CHECKPOINTS, REQUESTS, Books, Checkpoint, Request
-from refold.runtime.owner import Owner, is_gone
+from refold.runtime.owner import Owner, is_gone, is_there
 from refold.view.api import Expect, Put, Write
 
 LEASE_SECONDS = 3.0
-"""How long the row of an owner may stand still, while somebody waits for it to move, until it is taken over."""
+"""How long the row of an owner may stand still that was asked to move it, until it is taken over."""
 BEAT_SECONDS = 1.0
-"""How often an owner moves its row that was asked to."""
-ASKED_SECONDS = 10.0
+"""How often an owner moves its row that was asked to; and how long it may stand still until it is asked."""
+ASKED_SECONDS = 3.0
 """How long it goes on to, after it was asked last."""
+VISIBLE_SECONDS = 30.0
+"""How long the row of an owner may stand still until it is asked, if its process is seen to be there."""
 LOOK_SECONDS = 0.25
 """How often those who wait look whether the owner has gone."""
 
@@ -62,20 +65,22 @@ class Lease:
     async def claim(self, seen: Callable[[int], None]) -> None:
         """Wait until it is this app's; tell how far the subscription comes meanwhile."""
         last: Checkpoint | None = None
-        since = asked = -ASKED_SECONDS
+        since = 0.0
+        asked: float | None = None
+        """When it was asked to move the row, which has not moved since."""
         while self.row is None:
             row = await self._books.checkpoint(self._subscription)
             if self._is_free(row):
                 if await self._take(row):
                     return
             elif row is None or row != last:
-                last, since = row, _now()
+                last, since, asked = row, _now(), None
                 seen(row.position if row else 0)
-            elif _now() - since > LEASE_SECONDS:
-                logger.warning("%s: its owner has stood still for %g s", self._subscription, LEASE_SECONDS)
+            elif asked is not None and _now() - asked > LEASE_SECONDS:
+                logger.warning("%s: its owner has stood still for %g s", self._subscription, _now() - since)
                 if await self._take(row):
                     return
-            if row is not None and _now() - asked > BEAT_SECONDS:
+            elif asked is None and _now() - since > (VISIBLE_SECONDS if is_there(row.owner) else BEAT_SECONDS):
                 asked = _now()
                 await self._books.write(Put(REQUESTS, [Request(self._subscription, "beat")]))
             await asyncio.sleep(LOOK_SECONDS)

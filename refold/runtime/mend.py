@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from refold.errors import InvalidQuery, WaitTimeout
+from refold.errors import InvalidQuery, RefoldError, WaitTimeout
 from refold.runtime.books import PARKED, REQUESTS, SKIPPED, Action, Books, Parked, Request, Skipped
 from refold.runtime.owner import is_gone
 from refold.runtime.subscription import POLL_SECONDS, Subscription
@@ -40,8 +40,24 @@ class Mending:
         rows.sort(key=lambda row: row.skipped_at, reverse=True)
         return rows[:limit][::-1]
 
-    async def mend(self, parked: Sequence[Parked], action: Action, reason: str = "", actor: str = "") -> None:
-        """Have the owners of subscriptions try parked events again, or skip them."""
+    async def living(self, parked: Sequence[Parked]) -> list[Parked]:
+        """Leave out what is parked of versions that are not read, and that nobody keeps up: a rebuild was given up."""
+        subscriptions = {each.subscription for each in parked}
+        left: set[str] = set()
+        for books in self._books if any("@" in name for name in subscriptions) else ():
+            for version in await books.versions():
+                for name in subscriptions.intersection(version.subscriptions()):
+                    if version.status != "active" and await self._why_not(books, name):
+                        left.add(name)
+        return [each for each in parked if each.subscription not in left]
+
+    async def mend(
+        self, parked: Sequence[Parked], action: Action, reason: str = "", actor: str = ""
+    ) -> dict[str, RefoldError]:
+        """Have the owners of subscriptions try parked events again, or skip them.
+
+        Returns which subscriptions have not done all of it, each with why; it is not asked of them any more then.
+        """
         found: list[tuple[Books, Parked]] = []
         for each in sorted(parked, key=lambda each: (each.position, each.subscription, each.key)):
             books = await self._books_of(each)
@@ -50,12 +66,17 @@ class Mending:
             elif action != "retry":  # else it has gone well meanwhile
                 raise InvalidQuery(f"nothing is parked at position {each.position} of {each.subscription}")
         parts = [found[start : start + MEND_AT_ONCE] for start in range(0, len(found), MEND_AT_ONCE)]
+        failures: dict[str, RefoldError] = {}
         # What is skipped, from the last on: what fails first is what the others wait behind.
         for part in parts if action == "retry" else reversed(parts):
-            await self._mend(part, action, reason, actor)
+            left = [(books, each) for books, each in part if each.subscription not in failures]
+            failures |= await self._mend(left, action, reason, actor)
+        return failures
 
-    async def _mend(self, found: Sequence[tuple[Books, Parked]], action: Action, reason: str, actor: str) -> None:
-        """Ask for it, and wait until it is done."""
+    async def _mend(
+        self, found: Sequence[tuple[Books, Parked]], action: Action, reason: str, actor: str
+    ) -> dict[str, RefoldError]:
+        """Ask for it, and wait until it is done, or cannot be."""
         asked = [
             (books, Request(each.subscription, action, each.position, each.key, reason, actor)) for books, each in found
         ]
@@ -67,23 +88,37 @@ class Mending:
                 await subscription.ask(mine)
         loop = asyncio.get_running_loop()
         end = loop.time() + MEND_SECONDS
+        failures: dict[str, RefoldError] = {}
         while asked := await _open(asked):
-            books, request = asked[0]
-            await self._check_runs(books, request)
-            if loop.time() > end:
-                raise WaitTimeout(f"{request.subscription} has not done in {MEND_SECONDS:g} s what was asked of it")
-            await asyncio.sleep(POLL_SECONDS)
+            for books, name in dict.fromkeys((books, request.subscription) for books, request in asked):
+                failure = await self._why_not(books, name)
+                if failure is None and loop.time() > end:
+                    failure = WaitTimeout(
+                        f"{name} has not done in {MEND_SECONDS:g} s all that it was asked, and is not asked any more",
+                        subscription=name,
+                    )
+                if failure is not None:
+                    failures[name] = failure
+            given_up = [each for each in asked if each[1].subscription in failures]
+            for books in dict.fromkeys(books for books, _ in given_up):
+                keys = [REQUESTS.key_of(request) for its, request in given_up if its is books]
+                await books.write(Delete(REQUESTS, keys))
+            asked = [each for each in asked if each not in given_up]
+            if asked:
+                await asyncio.sleep(POLL_SECONDS)
+        return failures
 
-    async def _check_runs(self, books: Books, request: Request) -> None:
-        """Take a request back if there is nobody who could do it."""
-        name = request.subscription
-        if any(each.name == name for each in self._here()):
-            return
+    async def _why_not(self, books: Books, name: str) -> RefoldError | None:
+        """Return why nobody does what is asked of a subscription; None if somebody may."""
+        here = next((each for each in self._here() if each.name == name), None)
+        if here is not None and here.failure is None:
+            return None
         checkpoint = await books.checkpoint(name)
-        if not checkpoint or not checkpoint.owner or is_gone(checkpoint.owner):
-            requests: list[Request] = await books.find(REQUESTS, {"subscription": name, "action": request.action})
-            await books.write(Delete(REQUESTS, [REQUESTS.key_of(each) for each in requests]))
-            raise InvalidQuery(f"nobody runs {name}: start the app, `refold run module:app`, and ask again")
+        if checkpoint is not None and checkpoint.owner and not is_gone(checkpoint.owner):
+            return None
+        if here is not None:
+            return InvalidQuery(f"{name} has stopped: see why, start the app again, and ask again")
+        return InvalidQuery(f"nobody runs {name}: start the app, `refold run module:app`, and ask again")
 
     async def _books_of(self, parked: Parked) -> Books | None:
         for books in self._books:

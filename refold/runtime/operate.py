@@ -12,13 +12,13 @@ from itertools import chain
 from typing import Any
 
 from refold.bus.api import Message
-from refold.errors import InvalidQuery
+from refold.errors import InvalidQuery, RefoldError
 from refold.model.operated import OperatorActed
 from refold.model.record import StoredEvent
 from refold.model.schema import Schema
 from refold.model.state import State
 from refold.runtime.audit import Act, Acting, Audit
-from refold.runtime.books import MESSAGES, Comparison, Kept, Parked, Skipped, Version
+from refold.runtime.books import MESSAGES, Action, Comparison, Kept, Parked, Skipped, Version
 from refold.runtime.compare import comparison_of
 from refold.runtime.effect import Effect
 from refold.runtime.groups import Which
@@ -55,16 +55,21 @@ class Operations:
         """Return what this process runs, and has stopped for good, each with why."""
         running = self._running
         every = [*running.subscriptions(), *running.inlets.values()]
-        return {each.name: str(each.failure) for each in every if each.failure is not None}
+        return {each.name: each.why for each in every if each.failure is not None}
 
     async def parked(self, name: str | None = None, *, limit: int | None = None) -> list[Parked]:
         """Return what is parked, of one projection or process or all, the first so many in the order of positions."""
         return await self._running.mending.parked(name, limit)
 
     async def failing(self, which: Which) -> list[Parked]:
-        """Return the parked events that are meant, in the order of positions."""
+        """Return the parked events that are meant, in the order of positions.
+
+        Those of a version of a projection that is not read, and that nobody keeps up any more, are meant by position
+        alone.
+        """
         which.check()
-        return which.among(await self.parked(which.of))
+        found = which.among(await self.parked(which.of))
+        return found if which.positions else await self._running.mending.living(found)
 
     async def audit(
         self, *, about: str = "", actor: str = "", before: int | None = None, limit: int | None = None
@@ -73,22 +78,31 @@ class Operations:
         return await self._audit.acts(about=about, actor=actor, before=before, limit=limit)
 
     async def retry(self, *parked: Parked, actor: str = "") -> list[Parked]:
-        """Try parked events again, all of them if none is named; return those that still wait."""
-        wanted = parked or tuple(each for each in await self.parked() if each.error)
+        """Try parked events again, all of them if none is named; return those that still wait.
+
+        What nobody could do is in the record, and raised if it is all of it.
+        """
+        wanted = parked or await self.failing(Which(all=True))
         if wanted:
             async with self._acting("retry", wanted, actor) as acting:
-                await self._running.mending.mend(wanted, "retry", actor=actor)
+                await self._mend(acting, wanted, "retry", "", actor)
                 tried = Counter(named(each.subscription) for each in wanted)
                 left = Counter(named(each.subscription) for each in still_failing(await self.parked(), wanted))
-                acting.failures = {name: f"{count} of {tried[name]} fail again" for name, count in left.items()}
+                again = {name: f"{count} of {tried[name]} fail again" for name, count in left.items()}
+                acting.failures = again | acting.failures
         return await self.parked()
 
     async def skip(self, *parked: Parked, reason: str, actor: str = "") -> None:
-        """Leave parked events out for good; who, when and why is kept."""
+        """Leave parked events out for good; who, when and why is kept.
+
+        Raises if some were not left out, which is in the record, when all others are.
+        """
         _check_reason(reason, "an event is skipped")
         if parked:
-            async with self._acting("skip", parked, actor, reason=reason):
-                await self._running.mending.mend(parked, "skip", reason, actor)
+            async with self._acting("skip", parked, actor, reason=reason) as acting:
+                failures = await self._mend(acting, parked, "skip", reason, actor)
+            for failure in failures:
+                raise failure
 
     async def waiting(self, process: str | None = None) -> list[Waiting]:
         """Return what a process, or all of them, have still to do: timers, and what is parked."""
@@ -109,9 +123,9 @@ class Operations:
         _check_reason(reason, "a process gives up")
         if not any(each.key == key for each in await self.waiting(process)):
             return 0
-        async with self._acting("give_up", process, actor, reason=reason, key=key):
+        async with self._acting("give_up", process, actor, reason=reason, key=key) as acting:
             parked = [each for each in await self.parked(process) if key in each.keys[:1]]
-            await self._running.mending.mend(parked, "skip", reason, actor)
+            await self._mend(acting, parked, "skip", reason, actor)
             return len(parked) + await cancelled(self._running.books[0], process, key, reason, actor)
 
     async def events(self, *, after: int = 0, upto: int | None = None) -> AsyncIterator[StoredEvent]:
@@ -301,6 +315,16 @@ class Operations:
         async with self._acting("drop", projection, actor, version=version):
             if not await upkeep.versions.drop(wanted):
                 raise changed_meanwhile(projection)
+
+    async def _mend(
+        self, acting: Acting, parked: Sequence[Parked], action: Action, reason: str, actor: str
+    ) -> list[RefoldError]:
+        """Have it done; raise if nobody did anything, else note what was not done, and return why."""
+        failures = await self._running.mending.mend(parked, action, reason, actor)
+        if failures and failures.keys() >= {each.subscription for each in parked}:
+            raise next(iter(failures.values()))
+        acting.failures = {named(name): str(failure) for name, failure in failures.items()}
+        return list(failures.values())
 
     def _acting(
         self, action: str, about: str | Sequence[Parked], actor: str, *, id: str | None = None, **said: Any

@@ -24,14 +24,23 @@ class Owner:
 
 def is_gone(owner: str) -> bool:
     """Tell whether an owner is known to be gone; False if it may live, as on another machine."""
+    return _is_there(owner) is False
+
+
+def is_there(owner: str) -> bool:
+    """Tell whether an owner is known to be there; False if it may be gone, as on another machine."""
+    return _is_there(owner) is True
+
+
+def _is_there(owner: str) -> bool | None:
     machine, _, rest = owner.partition("|")
     pid, _, rest = rest.partition("|")
     born, _, _ = rest.partition("|")
     if machine != _machine() or not pid.isdecimal() or not born:
-        return False
+        return None
     if int(pid) == os.getpid():
-        return owner not in _LIVE
-    return _born(int(pid)) != born
+        return owner in _LIVE
+    return _born(int(pid)) == born
 
 
 def shown(owner: str) -> str:

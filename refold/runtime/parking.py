@@ -19,7 +19,7 @@ from refold.errors import Conflict, RefoldError, StoreError, SubscriptionFailed,
 from refold.model.query import Query
 from refold.model.record import StoredEvent
 from refold.model.schema import decode_metadata
-from refold.runtime.books import PARKED, SKIPPED, TIMERS, Books, Parked, Request, Skipped, parked_at
+from refold.runtime.books import PARKED, REQUESTS, SKIPPED, TIMERS, Books, Parked, Request, Skipped, parked_at
 from refold.runtime.instruments import FAILED
 from refold.runtime.lease import LeaseLost
 from refold.runtime.telemetry import Telemetry, code_of
@@ -28,6 +28,8 @@ from refold.view.api import Delete, Put, Write
 
 MOST = 10_000
 """How many events of one subscription may wait: if more do, something else is wrong than an event."""
+ROOM = 1_000
+"""How many more may come to wait when it is taken on with so many, so that somebody can ask for something then."""
 RETRIES = (1.0, 5.0, 30.0, 120.0)
 """Seconds until the next try, after each that failed; after the last one somebody has to ask."""
 TRACEBACK_CHARS = 20_000
@@ -77,12 +79,16 @@ class Parking:
         self.taken_on = True
         """Whether what could not be read is still to be tried again, perhaps by another program than the last time."""
         self._count = 0
+        self._most = MOST
+        self._last = ""
+        """What has failed last: where, and by what, without what the program says of it."""
 
     async def load(self) -> None:
         """Learn what waits."""
         self._new = []
         rows: list[Parked] = await self._books.find(PARKED, {"subscription": self._subscription})
         self._learn(rows)
+        self._most = MOST if len(rows) <= MOST else len(rows) + ROOM
         self.taken_on = any(row.unreadable for row in rows)
         if self.taken_on:
             self._due = datetime.now(UTC)
@@ -127,6 +133,7 @@ class Parking:
                 code=code_of(error),
             ),
         )
+        self._last = f"position {stored.position} ({stored.type}) by {code_of(error)}"
         self._telemetry.figures.count(FAILED, self._subscription.partition("@")[0])
         row = failed(parked_at(stored, self._subscription, keys), error, state)
         self._add(row if by_itself else replace(row, attempts=len(RETRIES), retry_at=None))
@@ -135,6 +142,21 @@ class Parking:
         """Return what is to be written of the events that have come to wait."""
         new, self._new = self._new, []
         return [Put(PARKED, new)] if new else []
+
+    @property
+    def untaken(self) -> int:
+        """How many have come to wait that are not written."""
+        return len(self._new)
+
+    def check(self) -> None:
+        """Raise `SubscriptionFailed` if more wait than may; they are written by then."""
+        if self._count > self._most:
+            last = f"; what failed last is {self._last}" if self._last else ""
+            raise SubscriptionFailed(
+                f"{self._subscription} stopped: more than {self._most:,} events are parked, so that not only they are "
+                f"wrong{last}",
+                subscription=self._subscription,
+            )
 
     @property
     def due(self) -> datetime | None:
@@ -158,6 +180,8 @@ class Parking:
         rows: list[Parked] = await self._books.find(PARKED, {"subscription": self._subscription})
         for row in sorted(rows, key=lambda row: (row.position, row.parked_at)):
             asked = named.get((row.position, row.key)) or next((each for each in broad if _means(each, row)), None)
+            if asked is not None and not await self._is_still_asked(asked):
+                asked = None
             if asked is not None and asked.action == "skip":
                 gone = [Delete(PARKED, [PARKED.key_of(row)])]
                 if row.timer:
@@ -187,19 +211,16 @@ class Parking:
         self.taken_on = False
         self._learn(left)
 
+    async def _is_still_asked(self, request: Request) -> bool:
+        """Tell whether who has asked has not given up by now, and been told that it is not done."""
+        return bool(await self._books.views.get(REQUESTS, [REQUESTS.key_of(request)]))
+
     def _learn(self, rows: Sequence[Parked]) -> None:
         self._keys = Counter(key for row in rows for key in row.keys)
         self._due = min((row.retry_at for row in rows if row.retry_at), default=None)
         self._count = len(rows)
 
     def _add(self, row: Parked) -> None:
-        if self._count >= MOST:
-            raise SubscriptionFailed(
-                f"{self._subscription} stopped before position {row.position}: {MOST:,} events are parked, so that "
-                f"not only they are wrong. The last one: {row.error or 'waits behind others'}",
-                subscription=self._subscription,
-                position=row.position,
-            )
         self._count += 1
         self._new.append(row)
         self._keys.update(row.keys)
@@ -238,6 +259,11 @@ def failed(row: Parked, error: BaseException, state: object) -> Parked:
 def said(error: BaseException) -> str:
     """Return what an error says, for people."""
     return _clean((str(error) if isinstance(error, RefoldError) else "") or repr(error)).rstrip(".")
+
+
+def told(error: BaseException) -> str:
+    """Return what an error is for everybody: what a program says of it may hold anything."""
+    return str(error).rstrip(".") if isinstance(error, RefoldError) else type(error).__name__
 
 
 def _means(request: Request, row: Parked) -> bool:

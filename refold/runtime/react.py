@@ -4,7 +4,8 @@ Events that share a tag are handled one after the other, in their order; others 
 parked, and those after it that have the same first tag wait behind it: that is what an event is chiefly about.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
@@ -14,21 +15,25 @@ from refold.model.hints import described
 from refold.model.message import Command, Event
 from refold.model.query import Query, QueryItem
 from refold.model.record import Recorded, StoredEvent
-from refold.model.schema import Schema
+from refold.model.schema import Schema, decode_metadata
 from refold.model.state import Identity, State
 from refold.model.timer import Cancel, Later
 from refold.runtime.books import Books, Parked
 from refold.runtime.execute import Context, Executor
-from refold.runtime.load import Loader
+from refold.runtime.indexing import metadata_of
+from refold.runtime.load import Loader, position_at
 from refold.runtime.parking import Parking
+from refold.runtime.scan import with_id
 from refold.runtime.telemetry import Telemetry, reading
 from refold.runtime.timers import Timers
 from refold.runtime.turns import in_turn
-from refold.store.api import Clock, Page
+from refold.store.api import RETENTION, Clock, Page, Store, utc_now
 from refold.view.api import Write
 
 S = TypeVar("S", bound=State)
 Kind: TypeAlias = Literal["process", "effect"]
+REMEMBERED = RETENTION - timedelta(days=1)
+"""For how long the log is sure to know the ids of commands, after which it is looked at what came of them."""
 
 
 class Process:
@@ -48,13 +53,23 @@ class Process:
         self.at_once: int | None = None
         self._loader: Loader | None = None
         self._executor: Executor | None = None
+        self._store: Store | None = None
+        self._clock: Clock = utc_now
         self._telemetry = Telemetry("")
 
     def acts_through(
-        self, loader: Loader, executor: Executor, books: Books, commands: Mapping[str, type[Command]], clock: Clock
+        self,
+        store: Store,
+        loader: Loader,
+        executor: Executor,
+        books: Books,
+        commands: Mapping[str, type[Command]],
+        clock: Clock,
     ) -> None:
-        """Say what loads its states and executes its commands, where its timers are, and what the time is."""
-        self._loader, self._executor = loader, executor
+        """Say where its log is, what loads its states and executes its commands, where its timers are, and what the
+        time is.
+        """  # noqa: D205
+        self._store, self._loader, self._executor, self._clock = store, loader, executor, clock
         self._telemetry = executor.telemetry
         self.timers.act_through(books, commands, self._execute, clock)
 
@@ -73,7 +88,7 @@ class Process:
 
     async def again(self, stored: StoredEvent, parked: Parked) -> Sequence[Write]:
         """React to an event that was parked."""
-        await self._react_to(stored)
+        await self._react_to(stored, await self._done_long_ago(stored))
         return self.timers.take()
 
     def forget(self) -> None:
@@ -92,11 +107,22 @@ class Process:
         except Exception as error:
             parking.fail(stored, key, error)
 
-    async def _react_to(self, stored: StoredEvent) -> None:
-        for number, recorded in enumerate(self._schema.recorded(stored)):
-            await self._react(recorded, f".{number}" if number else "")
+    async def _done_long_ago(self, stored: StoredEvent) -> Container[str]:
+        """Return what was done of an event so long ago that its commands are not known by their ids any more."""
+        store, moment = cast(Store, self._store), self._clock() - REMEMBERED
+        if stored.recorded_at > moment:
+            return ()
+        because_of_it = with_id("causation_id", decode_metadata(stored).event_id or f"@{stored.position}")
+        done: set[str] = set()
+        async for page in store.read(after=stored.position, upto=await position_at(store, moment)):
+            done.update(metadata_of(each).by for each in page if because_of_it(each))
+        return done
 
-    async def _react(self, recorded: Recorded[Event], part: str, again: str = "") -> None:
+    async def _react_to(self, stored: StoredEvent, done: Container[str] = ()) -> None:
+        for number, recorded in enumerate(self._schema.recorded(stored)):
+            await self._react(recorded, f".{number}" if number else "", done=done)
+
+    async def _react(self, recorded: Recorded[Event], part: str, again: str = "", done: Container[str] = ()) -> None:
         if type(recorded.event) not in self.handler.messages:  # another class that is stored under the same name
             return
         metadata = recorded.metadata
@@ -108,15 +134,14 @@ class Process:
             parent=metadata.traceparent,
             said={**reading(self.kind, self.name), **about, "refold.position": recorded.position},
         ):
-            await self._react_as(recorded, event_id, part, again)
+            await self._react_as(recorded, event_id, f"{event_id}{part}/{self.name}{again and '/'}{again}", done)
 
-    async def _react_as(self, recorded: Recorded[Event], event_id: str, part: str, again: str) -> None:
+    async def _react_as(self, recorded: Recorded[Event], event_id: str, own_id: str, done: Container[str]) -> None:
         loader, metadata = cast(Loader, self._loader), recorded.metadata
         reader = _ReaderAt(loader, recorded.position)
         wanted = [state for _, states in self.handler.states(recorded.event) for state in states]
         loaded, _ = await loader.current(wanted, recorded.position)
         states: dict[Identity, State] = {identity: each.state for identity, each in loaded.items()}
-        own_id = f"{event_id}{part}/{self.name}{again and '/'}{again}"
         commands = await self._call(recorded, states, reader, own_id)
         # A reaction to an imported event happens when the event did, not when it is imported.
         occurred_at = None if metadata.occurred_at == recorded.recorded_at else metadata.occurred_at
@@ -132,7 +157,7 @@ class Process:
             )
             if isinstance(command, Later | Cancel):
                 asked.append((command, context))
-            else:
+            elif context.metadata().by not in done:
                 await self._execute(_a_command(command, self.handler), context)
         for timer, context in asked:  # when all else has gone well, for what failed is done again
             if isinstance(timer, Later):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
-from refold.errors import StoreError, SubscriptionFailed, WaitTimeout
+from refold.errors import RefoldError, StoreError, SubscriptionFailed, WaitTimeout
 from refold.runtime.analyse import Analytics
 from refold.runtime.books import Books, Version
 from refold.runtime.effect import Effect
@@ -215,8 +215,11 @@ class Running:
         while True:
             building = any(each.own is not None and each.own.status == "building" for each in self.upkeeps.values())
             await asyncio.sleep(BUILDING_SECONDS if building else LOOK_SECONDS)
-            with suppress(StoreError):
-                await self.look()
+            try:
+                with suppress(StoreError):
+                    await self.look()
+            except Exception:  # whatever it is: who stops looking loses all that it owns, and hears nobody
+                logger.exception("looking after what is kept up has failed, and is tried again")
 
     async def _reached_elsewhere(self, name: str, position: int, seconds: float | None) -> None:
         loop = asyncio.get_running_loop()
@@ -227,7 +230,8 @@ class Running:
             if stands >= position:
                 return
             if row is not None and row.trouble and not row.owner:
-                raise SubscriptionFailed(f"{name} stopped: {row.trouble}", subscription=name, position=stands)
+                text = f"{name} stopped after position {stands}, and operators see why"
+                raise SubscriptionFailed(text, subscription=name, position=stands) from RefoldError(row.trouble)
             if end is not None and loop.time() >= end:
                 raise late(name, stands, position, seconds or 0, ", as others keep it up")
             await asyncio.sleep(POLL_SECONDS)

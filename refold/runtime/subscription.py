@@ -23,14 +23,16 @@ from refold.runtime.ending import ended
 from refold.runtime.instruments import HANDLE_SECONDS, HANDLED, PAUSES, WRITING_SECONDS
 from refold.runtime.lease import Lease, LeaseLost
 from refold.runtime.owner import Owner
-from refold.runtime.parking import Parking, said
+from refold.runtime.parking import Parking, said, told
 from refold.runtime.telemetry import Telemetry, code_of, reading
 from refold.runtime.worker import Alarm, Source, Worker
 from refold.store.api import Page
 from refold.view.api import Delete, Expect
+from refold.view.table import Key
 
 SAVE_SECONDS = 0.25
-"""How long a checkpoint that has moved over events of others only may stay unsaved; reading them again costs little."""
+"""How long what is handled may stay unwritten while there is more to handle, and a checkpoint that has moved over
+events of others only."""
 RETRY_SECONDS = (0.1, 0.5, 2.0, 5.0)
 """Pauses after the store failed; the last one repeats."""
 CLOCK_SECONDS = 1.0
@@ -76,6 +78,9 @@ class Subscription:
         self.position = 0
         """How far it has come: everything up to here is handled."""
         self.failure: SubscriptionFailed | None = None
+        """Why it has stopped for good, for everybody."""
+        self.why = ""
+        """The same with what the program says, which is for operators."""
         self._telemetry = telemetry or Telemetry("")
         self.parking = Parking(name, books, self._telemetry)
         self.books = books
@@ -97,7 +102,8 @@ class Subscription:
         self._trouble = ""
         self._moved = asyncio.Event()
         self._kicked = asyncio.Event()
-        self._requests: list[Request] = []
+        self._requests: dict[Key, Request] = {}
+        """What was asked and is not begun, by the keys of its rows: it is heard again until they are gone."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -156,7 +162,7 @@ class Subscription:
         """Take on what others ask of the owner of this subscription."""
         if not self.owned:
             return
-        self._requests += [each for each in requests if each.action != "beat"]
+        self._requests |= {REQUESTS.key_of(each): each for each in requests if each.action != "beat"}
         if self._requests:
             self._kicked.set()
         try:
@@ -177,7 +183,8 @@ class Subscription:
             async with asyncio.timeout(POLL_SECONDS):
                 await self._moved.wait()
         except TimeoutError:
-            self._trouble = row.trouble if row else "it has not begun"
+            stopped = "who ran it has stopped, and operators see why" if row and row.trouble else ""
+            self._trouble = stopped if row else "it has not begun"
 
     async def _run(self) -> None:
         while self.failure is None:
@@ -199,9 +206,10 @@ class Subscription:
                 self._careful = unwritten.upto
             except Exception as error:
                 logger.exception("%s stopped", self.name, extra=self._about(error))
-                failure = SubscriptionFailed(f"{self.name} stopped after position {self.position}: {said(error)}")
+                stopped = f"{self.name} stopped after position {self.position}"
+                failure = SubscriptionFailed(f"{stopped}: {told(error)}", subscription=self.name)
                 failure.__cause__ = error
-                self._stopped(failure)
+                self._stopped(failure, f"{stopped}: {said(error)}")
         await self._release()
 
     async def _follow(self) -> bool:
@@ -224,7 +232,14 @@ class Subscription:
                 if saving is not None and saving.done():
                     await saving
                     saving = None
-                if saving is None and not batch.cost:
+                if self._is_due() or await self._rings(batch.upto):
+                    # Their turn comes between two writes, however much there is to handle.
+                    if saving is not None:
+                        await saving
+                        saving = None
+                    if batch.cost:
+                        await self._save(batch.upto, batch.cost)
+                        batch.cost = 0
                     if self._is_due():
                         await self._retry()
                     await self._ring(batch.upto)
@@ -245,6 +260,8 @@ class Subscription:
                     # What lies ready goes into the same batch; in the middle of a log there is more to come.
                     more = len(page) >= LARGE_PAGE and await self._store.head() > page.upto
                     await asyncio.wait([coming], timeout=MORE_SECONDS if more else 0)
+                    if (saving is None or saving.done()) and (self._is_late(batch.upto) or self._is_due()):
+                        break
                 if saving is None:
                     if batch.cost or self._is_late(batch.upto):
                         saving = asyncio.create_task(self._save(batch.upto, batch.cost))
@@ -278,7 +295,7 @@ class Subscription:
             seconds.append((self.parking.due - datetime.now(UTC)).total_seconds())
         if self._ring_at is not None:
             # What had to come before the timers that are due has just been handled: it is their turn.
-            seconds += [0.0] if late >= self._ring_at and saving is None else []
+            seconds += [0.0] if late >= self._ring_at else []
         elif self._timers is not None and (due := self._timers.seconds()) is not None:
             seconds.append(min(due, CLOCK_SECONDS))
         kicked = asyncio.ensure_future(self._kicked.wait())
@@ -293,7 +310,7 @@ class Subscription:
             self._kicked.clear()
 
     def _is_late(self, upto: int) -> bool:
-        """Tell whether a checkpoint that has moved over events of others should be saved."""
+        """Tell whether it is time to write how far it has come."""
         return upto > self._lease.mine().position and _now() >= self._lease.written_at + SAVE_SECONDS
 
     def _is_due(self) -> bool:
@@ -301,23 +318,30 @@ class Subscription:
         return bool(self._requests) or (self.parking.due is not None and self.parking.due <= datetime.now(UTC))
 
     async def _retry(self) -> None:
-        requests, self._requests = self._requests, []
-        await self.parking.retry(self._store, requests, self._worker, self._timers, self._lease.write)
-        keys = [REQUESTS.key_of(each) for each in requests]
-        if keys:
-            await self.books.write(Delete(REQUESTS, keys))
+        requests, self._requests = self._requests, {}
+        await self.parking.retry(self._store, list(requests.values()), self._worker, self._timers, self._lease.write)
+        if requests:
+            await self.books.write(Delete(REQUESTS, list(requests)))
+
+    async def _rings(self, upto: int) -> bool:
+        """Tell whether it is the turn of timers: some are due, and the events are handled that were recorded before."""
+        if self._timers is None or self._timers.seconds() != 0:
+            self._ring_at = None
+            return False
+        if self._ring_at is None:
+            self._ring_at = await self._store.head()
+        return upto >= self._ring_at
 
     async def _ring(self, upto: int) -> None:
-        """Do what is due, once the events are handled that were recorded before."""
-        while self._timers is not None and self._timers.seconds() == 0:
-            if self._ring_at is None:
-                self._ring_at = await self._store.head()
-            if upto < self._ring_at:
-                return
+        """Do what is due, when it is its turn."""
+        while self._timers is not None and await self._rings(upto):
             self._listens = False
             writes = await self._timers.fire(self.parking, upto)
-            await self._lease.write([*writes, *self.parking.take()])
+            parked = self.parking.take()
+            await self._lease.write([*writes, *parked])
             self._listens, self._ring_at = True, None
+            if parked:
+                self.parking.check()
 
     async def _handle_carefully(self, page: Page) -> None:
         """Handle and write one event after the other, so that the one is found that leads to what cannot be written."""
@@ -338,10 +362,12 @@ class Subscription:
             await self._save(part[-1].position, 0)
 
     async def _handle(self, page: Page) -> int:
-        """Have a page handled; of a projection that is one span, of all others each event is."""
+        """Have a page handled, and return what there is to write; of a projection that is one span, of all others each
+        event is.
+        """  # noqa: D205
         if not page:
             return await self._worker.handle(page, self.parking)
-        start, figures = _now(), self._telemetry.figures
+        start, figures, parked = _now(), self._telemetry.figures, self.parking.untaken
         if self.of == self.name:
             cost = await self._worker.handle(page, self.parking)
         else:
@@ -349,30 +375,33 @@ class Subscription:
                 cost = await self._worker.handle(page, self.parking)
         figures.count(HANDLED, self.of, by=len(page))
         figures.time(HANDLE_SECONDS, self.of, seconds=_now() - start)
-        return cost
+        return cost + self.parking.untaken - parked
 
     async def _save(self, upto: int, cost: int) -> None:
         """Write what a batch has changed, with the checkpoint."""
         start = _now()
         try:
-            await self._lease.write([*self._worker.take(), *self.parking.take()], upto)
+            parked = self.parking.take()
+            await self._lease.write([*self._worker.take(), *parked], upto)
         except (RefoldError, LeaseLost):
             raise
         except Exception as error:  # a value that the database cannot hold
             raise _Unwritten(upto, error) from error
         seconds = _now() - start
         self._telemetry.figures.time(WRITING_SECONDS, self.of, seconds=seconds)
-        if cost >= self._batch and seconds > WRITE_SECONDS:
+        if cost >= self._batch // 2 and seconds > WRITE_SECONDS:
             self._batch = max(self._batch // 2, LEAST_BATCH)
         elif seconds < WRITE_SECONDS / 2:
             self._batch = min(self._batch * 2, BATCH)
         self._failures, self._trouble = 0, ""
         self._moved_to(upto)
+        if parked:
+            self.parking.check()
 
     async def _release(self) -> None:
         """Give it up, with a checkpoint that also stands where it has only passed over events of others."""
         try:
-            await self._lease.release(0 if self.failure else self.position, str(self.failure or ""))
+            await self._lease.release(0 if self.failure else self.position, self.why)
         except (StoreError, NotKept) as error:
             logger.warning(
                 "%s could not save that it is at %s: %s", self.name, self.position, error, extra=self._about(error)
@@ -382,9 +411,10 @@ class Subscription:
         """Wait before trying again, longer each time."""
         seconds = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
         self._failures += 1
-        self._trouble = said(error)
+        self._trouble = told(error)
+        cause = f" ({said(error.__cause__)})" if error.__cause__ is not None else ""
         self._telemetry.figures.count(PAUSES, self.of, code_of(error))
-        logger.warning("%s waits %s s: %s", self.name, seconds, error, extra=self._about(error))
+        logger.warning("%s waits %s s: %s%s", self.name, seconds, error, cause, extra=self._about(error))
         await asyncio.sleep(seconds)
         await self._lease.refresh()
 
@@ -398,9 +428,9 @@ class Subscription:
         self._moved.set()
         self._moved = asyncio.Event()
 
-    def _stopped(self, failure: SubscriptionFailed) -> None:
+    def _stopped(self, failure: SubscriptionFailed, why: str = "") -> None:
         logger.error("%s", failure, extra=self._about(failure))
-        self.failure = failure
+        self.failure, self.why = failure, why or str(failure)
         self._moved.set()
 
 

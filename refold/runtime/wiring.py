@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,17 @@ class Wiring:
         self.schema = Schema(events, self.upcasters)
         self.store = store
         self.decisions = decisions_by_command(several("decisions", decisions), self.schema)
-        self.processes = [Process(function, self.schema) for function in several("processes", processes)]
-        self.processes += [Effect(given, self.schema) for given in several("effects", effects)]
+        self._make_processes: list[Callable[[], Process]] = [
+            *(partial(Process, function, self.schema) for function in several("processes", processes)),
+            *(partial(Effect, given, self.schema) for given in several("effects", effects)),
+        ]
+        self.processes = [make() for make in self._make_processes]
+        """What is known of them; each time that the app is opened there are others that work."""
         self.bus = bus
-        self.outbox, self.entrances = borders(
-            name, bus, several("outbox", outbox), several("inbox", inbox), self.schema
+        self._make_borders = partial(
+            borders, name, bus, several("outbox", outbox), several("inbox", inbox), self.schema
         )
+        self.outbox, self.entrances = self._make_borders()
         self.name = name
         self.telemetry = Telemetry(name)
         self.projections = [definition(each, self.schema) for each in several("projections", projections)]
@@ -171,7 +177,7 @@ class Wiring:
         }
 
     async def open(self, store: Store, exits: AsyncExitStack) -> Running:
-        """Put together what an open app works with."""
+        """Put together what an open app works with; nothing of it is shared with others that are opened."""
         self.telemetry.begin()
         books = await self._books_beside(store, exits)
         beside = next(iter(books.values()), None)
@@ -190,9 +196,10 @@ class Wiring:
         if self.index is not None:
             running.index = Versions(self.index, books[None])
             running.keep(self.index, running.index)
-        for process in self.processes:
+        for process in (make() for make in self._make_processes):
             # What it looks at lies in the past, so it remembers states of its own.
             process.acts_through(
+                store,
                 self._loader(store, beside),
                 executor,
                 books[None],
@@ -214,10 +221,10 @@ class Wiring:
         if isinstance(bus, str):
             bus = await open_bus(bus)
             exits.push_async_callback(bus.close)
-        if self.outbox is not None:
-            self.outbox.act_through(bus, self.telemetry)
-            running.outbox = self.outbox
-        for entrance in self.entrances:
+        running.outbox, entrances = self._make_borders()
+        if running.outbox is not None:
+            running.outbox.act_through(bus, self.telemetry)
+        for entrance in entrances:
             entrance.act_through(running.executor, running.books[0], bus)
             running.entrances[entrance.name] = (entrance, Arrivals(bus, entrance.topic, self.name, running.books[0]))
 

@@ -29,9 +29,9 @@ async def test_it_is_said_how_many_have_stopped_and_not_which(
     app = App("memory:", events=Counted, decisions=[], projections=[Secrets])
     async with served(app) as client:
         assert (await client.get("/ready")).json() == {"status": "ready"}
-        await app.record(Counted("tea"))
+        at = await app.record(Counted("tea"))
         with pytest.raises(SubscriptionFailed):
-            await app.settle()
+            await app.wait(at + 1)
         answer = await client.get("/ready")
         assert answer.status_code == 503
         assert answer.json() == {"status": "not ready", "why": "SUBSCRIPTION_FAILED", "stopped": 1}

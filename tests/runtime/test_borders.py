@@ -193,6 +193,8 @@ async def test_what_one_records_the_other_acts_on(log: Log) -> None:
         placed, *_ = [each async for each in orders.events()]
         for each in [each async for each in bills.events()]:
             assert (each.metadata.actor, each.metadata.correlation_id, each.occurred_at) == ("ann", "story", SUNDAY)
+        await orders.settle()
+        await until_written(bills, 2)
         [issued] = [each async for each in bills.events(InvoiceIssued)]
         assert issued.metadata.causation_id == placed.metadata.event_id
         outbox = {each.kind: each for each in await orders.operations.standing()}["outbox"]
@@ -363,6 +365,17 @@ async def test_an_outbox_that_begins_again_repeats_all_and_changes_nothing(log: 
             assert (await came(bills, 5))[4:] == [ParcelSeen("b")]
             await until_written(bills, 4 + 5)
         assert await bills.head() == 5
+
+
+async def test_what_crosses_goes_on_when_a_passive_app_of_the_same_process_was_closed(log: Log, tmp_path: Path) -> None:
+    bus = MemoryBus()
+    async with shop(log, bus) as orders, billing(f"sqlite:///{tmp_path}/bills.db", bus) as bills:
+        async with orders.passive() as other, bills.passive():
+            assert other._now.outbox is not orders._now.outbox
+            await orders.record(OrderPlaced("a", Decimal(1)))
+            assert await other.operations.republish(after=0, upto=1, reason="lost") == 1
+        await orders.record(OrderShipped("a"))
+        assert await came(bills, 2) == [InvoiceIssued("a", Decimal(1)), ParcelSeen("a")]
 
 
 async def test_what_is_published_again_under_an_id_is_published_once(log: Log) -> None:

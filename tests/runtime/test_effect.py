@@ -6,7 +6,19 @@ from typing import Annotated, Any, Self, TypeAlias
 
 import pytest
 
-from refold import App, Command, Event, IdempotencyKey, Metadata, State, Tag, Unavailable, WiringError, effect
+from refold import (
+    App,
+    Command,
+    Event,
+    IdempotencyKey,
+    Metadata,
+    Rejected,
+    State,
+    Tag,
+    Unavailable,
+    WiringError,
+    effect,
+)
 from refold.errors import AppendIdReused, InvalidQuery, StoreBusy
 from refold.runtime import effect as effects
 from refold.runtime import parking, subscription
@@ -125,6 +137,18 @@ async def test_it_is_done_once_for_each_event_in_order(log: Log, post: Post) -> 
         assert len(post.mails) == 30
 
 
+async def test_a_passive_app_repeats_and_leaves_the_running_one_as_it_is(log: Log, post: Post) -> None:
+    async with mailing(log, post) as app:
+        await app.record(Shipped("a"))
+        await app.settle()
+        async with app.passive() as other:
+            assert await other.operations.repeat("send_mail", after=0, upto=1, reason="it was lost") == 1
+        assert post.mails == [("a", 1)] * 2
+        await app.record(Shipped("b"))
+        await app.settle()
+        assert post.mails == [("a", 1), ("a", 1), ("b", 1)]
+
+
 async def test_it_begins_with_what_happens_from_now_on(log: Log, post: Post) -> None:
     async with mailing(log, post, effects=[]) as app:
         await app.record(Shipped("old"))
@@ -207,13 +231,74 @@ async def test_while_the_world_is_down_all_waits_and_nothing_is_parked(log: Log,
     async with mailing(log, post) as app:
         await app.record(*[Shipped(f"o-{number}") for number in range(20)])
         async with asyncio.timeout(60):
-            while "post office is closed" not in (trouble := app._now.reactions["send_mail"]._trouble):
+            while "5 different events failed in a row" not in (trouble := app._now.reactions["send_mail"]._trouble):
                 await asyncio.sleep(0.005)
-        assert "5 different events failed in a row" in trouble
+        assert trouble.endswith("ConnectionError"), "and not what the program says of it, which others are told"
         assert await app.operations.parked() == []
         post.closed = False
         await app.settle()
         assert sorted(post.mails) == sorted((f"o-{number}", 1) for number in range(20))
+
+
+@pytest.mark.parametrize("at_once", [1, 8])
+async def test_many_that_are_wrong_hold_up_the_others_for_a_while_only(log: Log, at_once: int) -> None:
+    mailed: list[str] = []
+
+    async def send_mail(event: Shipped) -> None:
+        if event.order_id.startswith("wrong"):
+            raise ValueError("no address")
+        mailed.append(event.order_id)
+
+    async with mailing(log, Post(), effects=[effect(send_mail, at_once=at_once, attempts=2)]) as app:
+        wrong = [Shipped(f"wrong-{number}") for number in range(12)]
+        await app.record(*wrong, *[Shipped(f"good-{number}") for number in range(20)])
+        await app.settle(parked=True)
+        assert sorted(set(mailed)) == sorted(f"good-{number}" for number in range(20))
+        assert [each.position for each in await app.operations.parked()] == list(range(1, 13))
+        assert len(await app.operations.retry()) == 12
+
+
+async def test_the_longer_all_is_away_the_fewer_are_parked(
+    log: Log, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post.closed = True
+    async with mailing(log, post, {"attempts": 1}) as app:
+        paused: list[int] = []
+        sending = app._now.reactions["send_mail"]
+        pause = sending._pause
+
+        async def counting(error: Exception) -> None:
+            paused.append(len(await app.operations.parked()))
+            await pause(error)
+
+        monkeypatch.setattr(sending, "_pause", counting)
+        await app.record(*[Shipped(f"o-{number}") for number in range(100)])
+        async with asyncio.timeout(60):
+            while len(paused) < 30:
+                await asyncio.sleep(0.005)
+        assert paused[:3] == [0, 0, 0]
+        assert paused[29] < 20
+        post.closed = False
+        async with asyncio.timeout(60):
+            while len(post.mails) < 100 - paused[-1]:
+                await asyncio.sleep(0.005)
+        await app.operations.retry()
+        assert sorted(post.mails) == sorted((f"o-{number}", 1) for number in range(100))
+
+
+async def test_what_it_rejects_is_parked_at_once_and_says_nothing_of_the_world(log: Log) -> None:
+    asked: list[str] = []
+
+    async def send_mail(event: Shipped) -> None:
+        asked.append(event.order_id)
+        if event.order_id != "good":
+            raise Rejected("there is no such address")
+
+    async with mailing(log, Post(), effects=[send_mail]) as app:
+        await app.record(*[Shipped(f"o-{number}") for number in range(7)], Shipped("good"))
+        await app.settle(parked=True)
+        assert sorted(asked) == ["good", *(f"o-{number}" for number in range(7))]
+        assert len(await app.operations.parked()) == 7
 
 
 async def test_it_can_say_so_itself(log: Log, post: Post) -> None:

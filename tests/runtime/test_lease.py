@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from refold.runtime import lease, subscription
-from refold.runtime.books import CHECKPOINTS, Books, Checkpoint
+from refold.runtime.books import CHECKPOINTS, REQUESTS, Books, Checkpoint, Request
 from refold.runtime.lease import Lease, LeaseLost
-from refold.runtime.owner import Owner, is_gone, shown
+from refold.runtime.owner import Owner, is_gone, is_there, shown
 from refold.view.api import Put
 from refold.view.memory import MemoryViews
 from tests.conftest import Log
@@ -62,6 +62,7 @@ async def test_an_owner_that_was_replaced_writes_nothing(books: Books) -> None:
 async def test_an_owner_that_stands_still_is_replaced(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "LEASE_SECONDS", 0.1)
     monkeypatch.setattr(lease, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(lease, "VISIBLE_SECONDS", 0.05)
     stalled, waiting = Lease("s", books, Owner()), Lease("s", books, Owner())
     await stalled.claim_if_free()
     await stalled.write([], 5)
@@ -74,6 +75,7 @@ async def test_an_owner_that_stands_still_is_replaced(books: Books, monkeypatch:
 
 async def test_an_owner_that_is_asked_shows_that_it_lives(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "VISIBLE_SECONDS", 0.05)
     monkeypatch.setattr(lease, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr("refold.runtime.running.LOOK_SECONDS", 0.05)
     async with clicks(log) as first, clicks(log) as second:
@@ -83,6 +85,39 @@ async def test_an_owner_that_is_asked_shows_that_it_lives(log: Log, monkeypatch:
             await asyncio.sleep(0.01)
         assert [each.owned for each in first._now.subscriptions()] == [True]
         assert [each.owned for each in second._now.subscriptions()] == [False]
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+async def test_only_an_owner_that_is_not_seen_is_asked_soon(
+    books: Books, monkeypatch: pytest.MonkeyPatch, is_seen: bool
+) -> None:
+    """One who stands by writes nothing while the owner is there to be seen, and soon if it is on another machine."""
+    monkeypatch.setattr(lease, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
+    owner = Owner()
+    if not is_seen:
+        owner.name = f"elsewhere|{owner.name.partition('|')[2]}"
+    running, waiting = Lease("s", books, owner), Lease("s", books, Owner())
+    await running.claim_if_free()
+    looks = 0
+    checkpoint = books.checkpoint
+
+    async def counted(subscription: str) -> Checkpoint | None:
+        nonlocal looks
+        looks += 1
+        return await checkpoint(subscription)
+
+    monkeypatch.setattr(books, "checkpoint", counted)
+    claiming = asyncio.create_task(waiting.claim(lambda _: None))
+    asked: list[Request] = []
+    try:
+        async with asyncio.timeout(30):
+            while looks < 50 and not asked:
+                await asyncio.sleep(0.01)
+                asked = await books.find(REQUESTS)
+    finally:
+        claiming.cancel()
+    assert asked == ([] if is_seen else [Request("s", "beat")])
 
 
 async def test_of_many_that_claim_at_once_one_does(books: Books) -> None:
@@ -138,9 +173,12 @@ async def test_a_process_that_is_gone_is_replaced_at_once(
 def test_who_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     mine = Owner()
     assert not is_gone(mine.name)
+    assert is_there(mine.name)
+    assert not is_there(f"elsewhere|{mine.name.partition('|')[2]}"), "nobody can see it"
     assert shown(mine.name).endswith(f":{mine.name.split('|')[1]}")
     mine.close()
     assert is_gone(mine.name)
+    assert not is_there(mine.name)
     machine, pid, _, name = mine.name.split("|")
     assert is_gone(f"{machine}|{pid}|123|{name}")
     assert is_gone(f"{machine}|4194304|1|x"), "there is no such process"

@@ -6,10 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from refold import InvalidQuery, SubscriptionFailed, kept
-from refold.runtime import parking
-from refold.runtime.books import PARKED, SKIPPED, Parked, Skipped
+from refold import App, InvalidQuery, NotKept, Rejected, SubscriptionFailed, WaitTimeout, kept
+from refold.runtime import mend, parking
+from refold.runtime.books import PARKED, REQUESTS, SKIPPED, Parked, Request, Skipped
+from refold.runtime.groups import Which
 from refold.view.api import Put
 from tests.conftest import Log
 from tests.runtime.clicks import BROKEN, Broken, Busy, BusyPages, Clicked, Clicks, Failing, Tally, clicks
@@ -119,13 +121,134 @@ async def test_another_process_asks_the_owner(log: Log, broken: Broken) -> None:
             await other.operations.retry()
 
 
-async def test_too_many_stop_it(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_not_done_in_time_is_not_done_later_behind_the_back_of_who_asked(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mend, "MEND_SECONDS", 0.2)
+    monkeypatch.setattr(parking, "RETRIES", ())
+    busy, gate = asyncio.Event(), asyncio.Event()
+
+    async def note(event: Clicked | Failing) -> None:
+        if isinstance(event, Failing):
+            raise Rejected("no such page")
+        busy.set()
+        await gate.wait()
+
+    async with App(log, events=Clicked | Failing, effects=[note]) as app:
+        await app.record(Failing("a"))
+        await app.settle(parked=True)
+        [parked] = await app.operations.parked()
+        await app.record(Clicked("b"))
+        await busy.wait()
+        with pytest.raises(WaitTimeout, match=r"note has not done in 0.2 s all that it was asked"):
+            await app.operations.skip(parked, reason="sent twice")
+        assert await app._now.books[0].find(REQUESTS) == []
+        gate.set()
+        await app.settle(parked=True)
+        assert await app.operations.parked() == [parked]
+        assert await app.operations.skipped() == []
+        [act] = await app.operations.audit()
+        assert "has not done in 0.2 s" in act.error
+        await app.operations.skip(parked, reason="sent twice")
+        assert await app.operations.parked() == []
+
+
+async def test_what_is_heard_again_is_kept_once(log: Log) -> None:
+    async with clicks(log) as app:
+        await app.wait(await app.record(Failing("a")))
+        [parked] = await app.operations.parked()
+        [each] = app._now.subscriptions()
+        request = Request(parked.subscription, "retry", parked.position, parked.key)
+        await asyncio.gather(each.ask([request]), each.ask([request]))
+        assert len(each._requests) == 1
+
+
+async def test_what_is_parked_of_a_version_that_nobody_builds_is_in_nobodys_way(log: Log, broken: Broken) -> None:
+    async with clicks(log) as app:
+        await app.wait(await app.record(Failing("a"), Failing("b")))
+        [parked] = await app.operations.parked()
+        left = await app._now.upkeeps["Clicks"].versions.rebuild(await app.head(), parts=1, hold=True)
+        given_up = replace(parked, subscription=f"Clicks@{left.version}")
+        await app._now.books[0].write(Put(PARKED, [given_up]))
+        assert await app.operations.failing(Which(all=True)) == [parked]
+        assert sorted(each.subscription for each in await app.operations.failing(Which(positions=(1,)))) == sorted(
+            [parked.subscription, given_up.subscription]
+        )
+        broken.clear()
+        assert await app.operations.retry() == [given_up], "and nothing is raised"
+        [act] = await app.operations.audit()
+        assert act.error == ""
+        broken.add("a")
+        await app.wait(await app.record(Failing("a")))
+        [parked] = [each for each in await app.operations.parked() if each != given_up]
+        with pytest.raises(InvalidQuery, match=f"nobody runs Clicks@{left.version}"):
+            await app.operations.skip(parked, given_up, reason="sent twice")
+        assert await app.operations.parked() == [given_up], "all that could be skipped is"
+        act, *_ = await app.operations.audit()
+        assert act.error.startswith(f"nobody runs Clicks@{left.version}")
+        assert await app._now.books[0].find(REQUESTS) == []
+
+
+async def test_too_many_stop_it_when_they_are_written(
+    log: Log, broken: Broken, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(parking, "MOST", 5)
     async with clicks(log) as app:
-        await app.record(*[Failing("a")] * 6)
-        with pytest.raises(SubscriptionFailed, match="stopped before position 6: 5 events are parked"):
-            await app.settle(parked=True)
-        assert await app.operations.parked() == [], "nothing of a batch that was not finished"
+        at = await app.record(*[Failing("a")] * 6, Clicked("b"))
+        await app.wait(at, Clicks)
+        at = await app.record(Failing("a"))
+        with pytest.raises(SubscriptionFailed, match=r"more than 5 events are parked.* 1 \(Failing\) by") as stop:
+            await app.wait(at, Clicks)
+        assert "a is broken" not in str(stop.value)
+        parked = await app.operations.parked()
+        assert [each.position for each in parked] == [1, 2, 3, 4, 5, 6]
+        with pytest.raises(InvalidQuery, match="has stopped: see why, start the app again"):
+            await app.operations.skip(*parked, reason="sent by mistake")
+    broken.clear()
+    async with clicks(log) as app:
+        await app.operations.skip(*parked[:3], reason="sent by mistake")
+        assert await app.operations.retry() == []
+        await app.wait(await app.head())
+        assert await app.view(Clicks).get("a") == Clicks("a", 4), "those that were retried, and the one behind"
+
+
+async def test_those_who_wait_are_not_told_what_the_program_says(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may read a view may wait for it, and what an exception says may be what an event says."""
+
+    async def tells(page: Any, parking: Any) -> int:
+        raise KeyError("ann@example.org")
+
+    async with clicks(log) as app, clicks(log).passive() as other:
+        [subscription] = app._now.subscriptions()
+        monkeypatch.setattr(subscription._worker, "handle", tells)
+        at = await app.record(Clicked("a"))
+        for each in (app, other):
+            with pytest.raises((SubscriptionFailed, WaitTimeout)) as stopped:
+                await each.wait(at, Clicks, timeout=5)
+            assert "ann@example.org" not in str(stopped.value)
+        assert "ann@example.org" in app.operations.stopped()[subscription.name]
+        [standing] = await other.operations.standing()
+        assert "ann@example.org" in standing.trouble
+
+
+async def test_what_is_asked_is_heard_though_a_look_has_failed(
+    log: Log, broken: Broken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("refold.runtime.running.LOOK_SECONDS", 0.01)
+    async with clicks(log) as app, clicks(log).passive() as other:
+        await app.wait(await app.record(Failing("a")))
+        fails = asyncio.Event()
+
+        async def look() -> None:
+            fails.set()
+            raise NotKept("for a moment")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(app._now, "look", look)
+            async with asyncio.timeout(30):
+                await fails.wait()
+        broken.clear()
+        assert await other.operations.retry() == []
 
 
 async def test_with_history_a_parked_key_goes_on_where_it_was(log: Log, broken: Broken) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self, TypeAlias
 
 import pytest
@@ -174,6 +174,52 @@ async def test_a_second_delivery_changes_nothing(log: Log) -> None:
     async with helper(log) as app:
         await app.settle()
         assert await events(app) == before
+
+
+async def test_what_was_done_long_ago_is_not_done_again_by_a_retry(log: Log) -> None:
+    """Of two commands the first went well; the second is retried when the log knows the first one's id no more."""
+    now, broken = [NOON], [True]
+
+    def clock() -> datetime:
+        return now[0]
+
+    def tell_unless_broken(cmd: Tell) -> Told:
+        if broken[0]:
+            raise Rejected("not now")
+        return Told(cmd.item)
+
+    def help_and_tell(event: Asked) -> Iterable[Command]:
+        yield Do(event.item, 1, 0)
+        yield Tell(event.item)
+        yield Do(event.item, 2, 0)
+
+    store = log if isinstance(log, str) else MemoryStore(clock=clock)
+    async with helper(store, help_and_tell, decisions=[do, tell_unless_broken], clock=clock) as app:
+        await app.record(Asked("a"))
+        await app.settle(parked=True)
+        assert await events(app) == [Asked("a"), Done("a", 1, 0)]
+        now[0] += timedelta(days=8)
+        await app.record(Asked("b"))
+        broken[0] = False
+        assert await app.operations.retry() == []
+        own = [each.event async for each in app.events([Asked, Done, Told])]
+        assert [each for each in own if each.item == "a"] == [
+            Asked("a"),
+            Done("a", 1, 0),
+            Told("a"),
+            Done("a", 2, 0),
+        ]
+
+
+async def test_processes_go_on_when_a_passive_app_of_the_same_process_was_closed(log: Log) -> None:
+    async with helper(log) as app:
+        await app.record(Asked("a"))
+        async with app.passive() as other:
+            await other.record(Asked("b"))
+            await app.settle()
+        await app.record(Asked("a"), Asked("b"))
+        await app.settle()
+        await check(app)
 
 
 async def test_two_apps_react_once(log: Log) -> None:
