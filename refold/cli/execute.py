@@ -49,10 +49,12 @@ def execute(
       refold execute shop.main:app PlaceOrder '{"order_id": "o-1", "sku": "tea", "quantity": 2}'
       refold execute shop.main:app PlaceOrder - --id import-7 --actor importer < order.json
     """
+    if command_id == "":
+        raise click.BadParameter("it is empty: name an id, or leave it out", param_hint="--id")
     found = loaded(app, store)
     kind = chosen(command, {each.__name__: each for each in found.commands}, "command", app)
     asked = _read(sys.stdin.buffer.read() if body == "-" else body.encode(errors="surrogateescape"), kind)
-    own = command_id or new_id()
+    own = new_id() if command_id is None else command_id
 
     async def work() -> tuple[int, list[StoredEvent]]:
         async with found.passive() as running:

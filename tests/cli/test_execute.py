@@ -37,6 +37,16 @@ def test_one_that_comes_again_with_its_id_is_answered_as_before(refold: Refold, 
     assert (first["position"], first["id"], len(first["events"])) == (1, "a", 1)
 
 
+def test_another_command_under_its_id_is_refused_and_so_is_an_empty_id(refold: Refold, on: tuple[str, str]) -> None:
+    refold("execute", APP, "PlaceOrder", '{"order_id": "o-1", "total": 5}', "--id", "a", *on)
+    reused = refold("execute", APP, "PlaceOrder", '{"order_id": "o-2", "total": 5}', "--id", "a", *on)
+    assert (reused.exit_code, reused.stdout) == (1, "")
+    assert "[APPEND_ID_REUSED] the id 'a' was used before, for a PlaceOrder with other fields" in reused.stderr
+    empty = refold("execute", APP, "PlaceOrder", '{"order_id": "o-2", "total": 5}', "--id", "", *on)
+    assert (empty.exit_code, empty.stdout) == (2, "")
+    assert "--id: it is empty" in empty.stderr
+
+
 def test_a_command_is_read_from_stdin(on: tuple[str, str], refold: Refold) -> None:
     given = ["execute", APP, "PlaceOrder", "-", "--json", *on]
     done = CliRunner().invoke(main, given, input='{"order_id": "ö-1", "total": 5}')
