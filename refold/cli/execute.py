@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from refold.cli.app import COMMAND_NAMES, STORE, chosen, loaded
-from refold.cli.moment import MOMENT
+from refold.cli.moment import MOMENT_OF_FACT
 from refold.cli.operate import actor as me
 from refold.contract.fields import rows_of
 from refold.contract.shape import json_schema
@@ -26,7 +26,7 @@ from refold.runtime.outcome import outcome
 @click.argument("body", default="{}", metavar="JSON")
 @click.option("--id", "command_id", metavar="TEXT", help="One that comes again with the same id changes nothing.")
 @click.option("--actor", default=me, help="Who asks; by default who sits at this terminal.")
-@click.option("--occurred-at", type=MOMENT, metavar="TIME", help="When it happened in the world, if not now.")
+@click.option("--occurred-at", type=MOMENT_OF_FACT, metavar="TIME", help="When it happened in the world, if not now.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @STORE
 def execute(

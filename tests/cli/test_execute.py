@@ -78,6 +78,20 @@ def test_what_does_not_fit_is_told_by_its_field(
     assert "\x1b" not in refused.stderr
 
 
+def test_when_it_happened_is_a_time_and_no_day(refold: Refold, on: tuple[str, str]) -> None:
+    asked = ("execute", APP, "PlaceOrder", '{"order_id": "o-1", "total": 5}', *on, "--occurred-at")
+    for value, said in (
+        ("2026-11-27", "'2026-11-27' is a whole day: write at what time, as in 2026-11-27T12:00:00+01:00"),
+        ("noon", "'noon' is not a time: write 2026-03-01T12:00:00+01:00"),
+    ):
+        refused = refold(*asked, value)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert said in " ".join(refused.stderr.split())
+    assert refold(*asked, "2026-11-27T08:30").exit_code == 0
+    stored = json.loads(refold("log", "show", "1", "--json", *on).stdout)
+    assert stored["metadata"]["occurred_at"] == "2026-11-27T08:30:00Z"
+
+
 def test_a_refusal_exits_with_1(refold: Refold, on: tuple[str, str]) -> None:
     refused = refold("execute", "bank:events", "Withdraw", '{"account_id": "a", "amount": 5}', *on)
     assert (refused.exit_code, refused.stdout) == (1, "")
