@@ -228,6 +228,7 @@ class App:
         the store's retention window). `occurred_at`, with a zone, is when it happened in the world, if not now.
 
         Raises `Rejected` if the domain says no; `Conflict` if other events came in between too often;
+        `AppendIdReused` if another command had this `id`, and gave other events than this one would;
         `InvalidEvent` if the decision gave an event that cannot be stored; `StoreError` if the store fails.
         """
         context = Context(id, actor, occurred_at, correlation_id, causation_id, extra or {})

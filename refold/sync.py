@@ -2,19 +2,25 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
+from copy import copy
 from datetime import datetime
+from inspect import isasyncgen, iscoroutine
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from msgspec import Struct
 
 import refold.app
+from refold.contract.describe import Contract
+from refold.contract.found import Program
 from refold.errors import StoreClosed, WiringError
 from refold.model.message import Command, Event
-from refold.model.record import Recorded, StoredEvent
+from refold.model.query import Query
+from refold.model.record import NewEvent, Recorded, StoredEvent
+from refold.model.schema import Schema
 from refold.model.state import State
 from refold.runtime.causes import Causes
 from refold.runtime.index import Findings
@@ -23,6 +29,11 @@ from refold.runtime.look import Change, Found
 from refold.runtime.look import View as AsyncView
 from refold.runtime.operate import Operations as AsyncOperations
 from refold.runtime.story import Story
+from refold.runtime.telemetry import Telemetry
+from refold.store.api import Appended, Capability, Conditions, Page, Store
+
+if TYPE_CHECKING:
+    from refold.view.parquet import Answer
 
 S = TypeVar("S", bound=State)
 R = TypeVar("R", bound=Struct)
@@ -134,6 +145,61 @@ class App:
         finally:
             self._end()
 
+    @property
+    def name(self) -> str:
+        """By which other contexts know it; empty if none do."""
+        return self._app.name
+
+    @property
+    def address(self) -> str:
+        """Where its log is; see `refold.App.address`."""
+        return self._app.address
+
+    @property
+    def schema(self) -> Schema:
+        """The events of this app, with their upcasters."""
+        return self._app.schema
+
+    @property
+    def states(self) -> tuple[type[State], ...]:
+        """All classes of states that this app asks for or keeps."""
+        return self._app.states
+
+    @property
+    def commands(self) -> tuple[type[Command], ...]:
+        """All classes of commands that this app decides."""
+        return self._app.commands
+
+    @property
+    def views(self) -> Mapping[type, tuple[str, ...]]:
+        """All classes of rows that can be looked at; see `refold.App.views`."""
+        return self._app.views
+
+    @property
+    def program(self) -> Program:
+        """What is checked against history; see `refold.App.program`."""
+        return self._app.program
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """What this app tells of itself; see `refold.App.telemetry`."""
+        return self._app.telemetry
+
+    def contract(self) -> Contract:
+        """Return all that others rely on; see `refold.App.contract`."""
+        return self._app.contract()
+
+    def describe(self) -> dict[str, list[str]]:
+        """Return what this app is made of, by name."""
+        return self._app.describe()
+
+    def passive(self, *, create: bool = True) -> Self:
+        """Return a copy of this app that leaves projections and processes to others; see `refold.App.passive`."""
+        twin = copy(self)
+        twin._app = self._app.passive(create=create)
+        twin._portal = None
+        return twin
+
     def execute(self, command: Command, **context: Any) -> int:
         """Decide a command and append its events; see `refold.App.execute`."""
         return self._now.call(self._app.execute(command, **context))
@@ -169,6 +235,10 @@ class App:
         """Go through events, and then through those to come, for ever; see `refold.App.follow`."""
         return self._now.each(self._app.follow(of, after=after), 1)
 
+    def query(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = (), **options: Any) -> "Answer":
+        """Ask the mirror in SQL; see `refold.App.query`."""
+        return self._now.call(self._app.query(sql, values, **options))
+
     def view(self, row: type[R]) -> "View[R]":
         """Return the view that a projection keeps: by its state, or by one of its classes of rows."""
         return View(self._app.view(row), self._now)
@@ -177,6 +247,11 @@ class App:
     def index(self) -> "Index":
         """What finds events; see `refold.App.index`."""
         return Index(self._app.index, self._now)
+
+    @property
+    def log(self) -> "Log":
+        """The log itself; see `refold.App.log`."""
+        return Log(self._app.log, self._now)
 
     @property
     def operations(self) -> "Operations":
@@ -235,12 +310,52 @@ class View(Generic[R]):
         return self._portal.each(self._view.watch(where, after=after), 1)
 
 
+class Log:
+    """A log, as the port of stores has it: what each method promises is said at `refold.store.api.Store`."""
+
+    def __init__(self, store: Store, portal: Portal) -> None:
+        self._store = store
+        self._portal = portal
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What this store offers beyond what all do."""
+        return self._store.capabilities
+
+    def append(
+        self, events: Sequence[NewEvent], condition: Conditions = None, *, append_id: str | None = None
+    ) -> Appended:
+        """Add a batch at the end of the log, whole or not at all."""
+        return self._portal.call(self._store.append(events, condition, append_id=append_id))
+
+    def appended(self, append_id: str) -> Appended | None:
+        """Return the result of the append that had this id, or None."""
+        return self._portal.call(self._store.appended(append_id))
+
+    def read(self, query: Query = Query(), **bounds: Any) -> Iterator[Page]:
+        """Read matching events page by page."""
+        return self._portal.each(self._store.read(query, **bounds), 1)
+
+    def head(self) -> int:
+        """Return the position up to which everything is visible."""
+        return self._portal.call(self._store.head())
+
+    def follow(self, query: Query = Query(), *, after: int = 0) -> Iterator[Page]:
+        """Read what is there, then what comes, for ever."""
+        return self._portal.each(self._store.follow(query, after=after), 1)
+
+
 class Index:
     """Finds events of a log; see `refold.App.index`."""
 
     def __init__(self, index: AsyncIndex, portal: Portal) -> None:
         self._index = index
         self._portal = portal
+
+    @property
+    def kept(self) -> bool:
+        """Whether there may be an index."""
+        return self._index.kept
 
     def search(self, words: str = "", **options: Any) -> Findings:
         """Return the newest events that hold all the words; see `refold.runtime.index`."""
@@ -273,7 +388,13 @@ class Operations:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._operations, name)
 
+        async def begun(*args: Any, **options: Any) -> Any:  # over there, where nothing else changes meanwhile
+            return method(*args, **options)
+
         def call(*args: Any, **options: Any) -> Any:
-            return self._portal.call(method(*args, **options))
+            found: Any = self._portal.call(begun(*args, **options))
+            if isasyncgen(found):
+                return self._portal.each(found, AHEAD)
+            return self._portal.call(found) if iscoroutine(found) else found
 
         return call

@@ -384,6 +384,19 @@ async def test_a_wait_for_what_is_not_kept(app: App) -> None:
         app.view(Fee)
 
 
+async def test_one_may_wait_before_any_app_has_run_on_the_log(log: Log) -> None:
+    def drains(event: Deposited) -> Iterable[Command]:
+        yield Withdraw(event.account_id, event.amount)
+
+    async with bank(log, processes=[drains]).passive() as passive:
+        position = await passive.execute(Deposit("a", 1))
+        with pytest.raises(WaitTimeout, match="drains is at position 0"):
+            await passive.wait(position, timeout=0.01)
+        waiting = asyncio.create_task(passive.wait(position, timeout=None))
+        async with bank(log, processes=[drains]):
+            await waiting
+
+
 async def test_many_wait_at_once(app: App) -> None:
     waits = [asyncio.create_task(app.wait(n % 5 + 1)) for n in range(50)]
     for amount in range(5):

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import inspect
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +11,13 @@ from typing import Any
 
 import pytest
 
-from refold import InvalidQuery, SubscriptionFailed, WiringError, kept
-from refold.errors import StoreClosed
+import refold
+from refold import InvalidQuery, Query, SubscriptionFailed, WaitTimeout, WiringError, kept, sync
+from refold.errors import NotAStore, StoreClosed
+from refold.model.record import NewEvent
+from refold.runtime import look
+from refold.runtime.index import Index
+from refold.store.api import Capability, Store
 from refold.sync import App, Portal
 from tests.conftest import Log
 from tests.runtime.bank import DECISIONS, Balance, BankEvent, Deposit, Deposited, Overdrawn, Transfer, Withdraw
@@ -257,3 +263,71 @@ def test_views_and_operations(url: str) -> None:
         assert app.operations.parked() == []
         app.settle(parked=True)
         app.wait(at, Clicks)
+
+
+def public(kind: type) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "left_out"),
+    [
+        (App, refold.App, {"pulse"}),  # which looks at things time and again, for the console, in the app's own loop
+        (sync.View, look.View, set[str]()),
+        (sync.View, look.RowsView, set[str]()),
+        (sync.Index, Index, {"beside"}),  # which makes one of a store that is open
+        (sync.Log, Store, {"close"}),  # the app does that
+    ],
+)
+def test_it_has_all_that_the_app_has(here: type, there: type, left_out: set[str]) -> None:
+    assert public(there) - public(here) == left_out
+    for name in public(here) & public(there):
+        mine, others = inspect.getattr_static(here, name), inspect.getattr_static(there, name)
+        assert isinstance(mine, property) == isinstance(others, property), name
+
+
+def test_it_tells_of_itself_before_it_is_open(url: str) -> None:
+    app, asked = bank(url, name="bank"), refold.App(url, events=BankEvent, decisions=DECISIONS, projections=[Balance])
+    assert (app.name, app.address) == ("bank", url)
+    assert (app.describe(), app.commands, app.states) == (asked.describe(), asked.commands, asked.states)
+    assert app.views == asked.views
+    assert [each.name for each in app.contract().events] == [each.name for each in asked.contract().events]
+    assert app.program.states == asked.program.states
+    assert app.schema.events == asked.schema.events
+    assert app.telemetry is not asked.telemetry
+
+
+def test_its_log_is_read_and_appended_to(app: App) -> None:
+    app.record(Deposited("a", 1), Deposited("a", 2))
+    log = app.log
+    [[first, second]] = log.read()
+    assert [each.position for each in (first, second)] == [1, 2]
+    done = log.append([NewEvent("Deposited", first.data, first.tags)], append_id="again")
+    assert log.appended("again") == done
+    assert log.head() == done.last == 3
+    assert next(log.follow(Query.of(tags="account:a"), after=2))[0].position == 3
+    assert Capability.DURABLE in log.capabilities
+    with pytest.raises(WiringError, match="has no mirror to ask"):
+        app.query("select 1")
+
+
+def test_operations_that_are_no_coroutines(app: App) -> None:
+    app.record(Deposited("a", 1), Deposited("a", 2))
+    app.settle()
+    assert app.operations.stopped() == {}
+    assert [each.position for each in app.operations.events(after=1)] == [2]
+    with pytest.raises(AttributeError, match="nope"):
+        app.operations.nope()
+
+
+def test_a_passive_twin_leaves_projections_to_others(url: str) -> None:
+    asked = bank(url)
+    with asked.passive() as passive:
+        assert passive.execute(Deposit("a", 1)) == 1
+        with pytest.raises(WaitTimeout):
+            passive.wait(1, timeout=0.01)
+        with asked as app:
+            app.settle()
+            assert passive.view(Balance).get("a", at_least=1) == Balance("a", 1)
+    with pytest.raises(NotAStore), bank(f"{url}-other").passive(create=False):
+        pass

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from refold.cli.app import COMMAND_NAMES, STORE, chosen, loaded
-from refold.cli.moment import MOMENT
+from refold.cli.moment import MOMENT_OF_FACT
 from refold.cli.operate import actor as me
 from refold.contract.fields import rows_of
 from refold.contract.shape import json_schema
@@ -26,7 +26,7 @@ from refold.runtime.outcome import outcome
 @click.argument("body", default="{}", metavar="JSON")
 @click.option("--id", "command_id", metavar="TEXT", help="One that comes again with the same id changes nothing.")
 @click.option("--actor", default=me, help="Who asks; by default who sits at this terminal.")
-@click.option("--occurred-at", type=MOMENT, metavar="TIME", help="When it happened in the world, if not now.")
+@click.option("--occurred-at", type=MOMENT_OF_FACT, metavar="TIME", help="When it happened in the world, if not now.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @STORE
 def execute(
@@ -49,10 +49,12 @@ def execute(
       refold execute shop.main:app PlaceOrder '{"order_id": "o-1", "sku": "tea", "quantity": 2}'
       refold execute shop.main:app PlaceOrder - --id import-7 --actor importer < order.json
     """
+    if command_id == "":
+        raise click.BadParameter("it is empty: name an id, or leave it out", param_hint="--id")
     found = loaded(app, store)
     kind = chosen(command, {each.__name__: each for each in found.commands}, "command", app)
     asked = _read(sys.stdin.buffer.read() if body == "-" else body.encode(errors="surrogateescape"), kind)
-    own = command_id or new_id()
+    own = new_id() if command_id is None else command_id
 
     async def work() -> tuple[int, list[StoredEvent]]:
         async with found.passive() as running:

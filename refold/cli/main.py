@@ -104,6 +104,10 @@ class _Commands(click.Group):
             click.echo(f"{click.style('error', fg='red', bold=True)} [{error.code}] {cleaned(str(error))}", err=True)
             wrongly = isinstance(error, WiringError | InvalidLock | InvalidBody) and not ctx.params.get("finding")
             sys.exit(2 if wrongly else 1)
+        except UnicodeEncodeError as error:
+            if not any("\ud800" <= letter <= "\udfff" for letter in error.object[error.start : error.end]):
+                raise
+            raise click.UsageError(f"{error.object!r} is no text in UTF-8") from None
         except BrokenPipeError:
             sys.stderr.close()  # `refold log read | head`: nobody listens any more
             sys.exit(0)

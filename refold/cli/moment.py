@@ -1,4 +1,7 @@
-"""Times on the command line: ISO 8601; without a zone they are UTC, and a day alone means its end."""
+"""Times on the command line: ISO 8601; without a zone they are UTC.
+
+A day alone means its end where it is asked up to when; when something happened, a day does not say.
+"""
 
 from datetime import UTC, date, datetime, time
 from typing import Any
@@ -11,8 +14,9 @@ class Moment(click.ParamType[Any]):
 
     name = "time"
 
-    def __init__(self, *, or_position: bool = False) -> None:
+    def __init__(self, *, or_position: bool = False, or_day: bool = True) -> None:
         self._or_position = or_position
+        self._or_day = or_day
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a time with a zone, or a position."""
@@ -27,9 +31,14 @@ class Moment(click.ParamType[Any]):
                 moment = datetime.fromisoformat(value)
             except ValueError:
                 also = " or a position" if self._or_position else ""
-                self.fail(f"{value!r} is not a time{also}: write 2026-03-01 or 2026-03-01T12:00:00+01:00", param, ctx)
+                day = "2026-03-01 or " if self._or_day else ""
+                self.fail(f"{value!r} is not a time{also}: write {day}2026-03-01T12:00:00+01:00", param, ctx)
+        else:
+            if not self._or_day:
+                self.fail(f"{value!r} is a whole day: write at what time, as in {value}T12:00:00+01:00", param, ctx)
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 MOMENT = Moment()
+MOMENT_OF_FACT = Moment(or_day=False)
 MOMENT_OR_POSITION = Moment(or_position=True)

@@ -10,8 +10,10 @@ import click
 from refold.app import App
 from refold.cli.app import STORE, loaded
 from refold.cli.logs import LOG_FORMAT, LOG_LEVEL
+from refold.errors import StoreError
 from refold.runtime.logs import Form, listen
 from refold.runtime.operate import Operations
+from refold.runtime.standing import Standing
 
 LOOK_SECONDS = 1.0
 
@@ -58,11 +60,34 @@ async def _is_busy(operations: Operations) -> bool:
     return any(each.status == "building" or (each.status == "active" and each.events_behind) for each in found)
 
 
+class _Looking:
+    """Looks time and again at how all stands; what is in the way of a look is said once, and may pass."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+        self._trouble = ""
+
+    async def look(self) -> list[Standing] | None:
+        """Return how all stands, or None if that cannot be told now."""
+        try:
+            found = await self._operations.standing()
+        except StoreError as error:
+            if (trouble := f"[{error.code}] {error}") != self._trouble:
+                from refold.cli.show import cleaned
+
+                self._trouble = trouble
+                click.echo(f"how all stands cannot be told for now: {cleaned(trouble)}", err=True)
+            return None
+        self._trouble = ""
+        return found
+
+
 async def _lines(operations: Operations, stop: asyncio.Event) -> None:
     """Say what changes: who has caught up, what is parked."""
     said: dict[tuple[str, str], str] = {}
+    looking = _Looking(operations)
     while True:
-        for each in await operations.standing():
+        for each in await looking.look() or ():
             state = f"{each.status}, {'behind' if each.events_behind else 'caught up'}, {each.parked} parked"
             state += f", {each.trouble}" if each.trouble else ""
             if said.get((each.name, each.version)) != state:
@@ -79,10 +104,12 @@ async def _live(operations: Operations, stop: asyncio.Event) -> None:
 
     from refold.cli.projection import standings
 
-    with Live(standings(await operations.standing()), auto_refresh=False) as live:
+    looking = _Looking(operations)
+    with Live(standings(await looking.look() or []), auto_refresh=False) as live:
         while not stop.is_set():
             await _pause(stop, LOOK_SECONDS)
-            live.update(standings(await operations.standing()), refresh=True)
+            if (found := await looking.look()) is not None:
+                live.update(standings(found), refresh=True)
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

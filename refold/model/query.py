@@ -23,6 +23,8 @@ class QueryItem(Struct, frozen=True):
             for name in names:
                 if not isinstance(name, str):
                     raise InvalidQuery(f"{field} are strings, not {name!r}")
+                if not name.isascii() or "\0" in name:
+                    _check_text(name)
         force_setattr(self, "types", tuple(sorted(set(self.types))))
         force_setattr(self, "tags", tuple(sorted(set(self.tags))))
         if not self.types and not self.tags:
@@ -65,6 +67,12 @@ class AppendCondition(Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.after < 0:
             raise InvalidQuery(f"a condition after {self.after}: positions begin at 1, and 0 is before all")
+
+
+def _check_text(name: str) -> None:
+    """Refuse what no database can look for."""
+    if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise InvalidQuery(f"no type or tag is {name!r}: it holds a NUL character, or half of a surrogate pair")
 
 
 def _collected(names: Iterable[str]) -> tuple[str, ...]:

@@ -53,6 +53,9 @@ class Metadata(Struct, frozen=True, omit_defaults=True):
     by: str = ""
     """What gave the command, where its cause is something else than itself: `process fulfil/1`, with the place among
     what was given because of one event; it tells those of one cause apart. Also `timer`, `effect`, `inbox`, `call`."""
+    asked: str = ""
+    """Of a command that its caller gave an id, in its first event: a hash of its fields. Another command that comes
+    under the same id by mistake is told by it from the same one that comes again."""
 
 
 class Recorded(Struct, Generic[E], frozen=True):

@@ -45,6 +45,7 @@ class Line(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     traceparent: str = ""
     command: str = ""
     by: str = ""
+    asked: str = ""
     data: Raw | UnsetType = UNSET
     data_base64: bytes | None = None
     metadata: bytes | None = None
@@ -96,6 +97,7 @@ class CloudEvents:
                 traceparent=columns.traceparent,
                 command=columns.command,
                 by=columns.by,
+                asked=columns.asked,
                 data=Raw(event.data) if inlined and event.data else UNSET,
                 data_base64=None if inlined else event.data,
                 metadata=event.metadata if whole else None,
@@ -118,6 +120,7 @@ class CloudEvents:
                     traceparent=found.traceparent,
                     command=found.command,
                     by=found.by,
+                    asked=found.asked,
                 )
             )
         data = raw_of(found.data, found.data_base64)

@@ -20,6 +20,7 @@ class Columns(Struct, frozen=True, omit_defaults=True):
     traceparent: str = ""
     command: str = ""
     by: str = ""
+    asked: str = ""
 
 
 class _Stored(Struct, frozen=True, omit_defaults=True):
@@ -34,6 +35,7 @@ class _Stored(Struct, frozen=True, omit_defaults=True):
     traceparent: str = ""
     command: str = ""
     by: str = ""
+    asked: str = ""
 
 
 _decode = msgspec.json.Decoder(_Stored).decode
@@ -57,6 +59,7 @@ def columns_of(metadata: bytes) -> Columns:
         found.traceparent,
         found.command,
         found.by,
+        found.asked,
     )
 
 
@@ -76,5 +79,6 @@ def metadata_of(columns: Columns) -> bytes:
             columns.traceparent,
             columns.command,
             columns.by,
+            columns.asked,
         )
     )

@@ -37,8 +37,9 @@ _SCHEMA: dict[str, Any] = {
     "traceparent": pl.String,
     "command": pl.String,
     "by": pl.String,
+    "asked": pl.String,
 }
-_ADDED = {name: pl.lit("").alias(name) for name in ("traceparent", "command", "by")}
+_ADDED = {name: pl.lit("").alias(name) for name in ("traceparent", "command", "by", "asked")}
 """What earlier exports do not have."""
 
 
@@ -94,7 +95,7 @@ def _row(event: StoredEvent) -> tuple[Any, ...]:
         data,
         data_bytes,
     )
-    more = (columns.traceparent, columns.command, columns.by)
+    more = (columns.traceparent, columns.command, columns.by, columns.asked)
     return (*row, None if _event(*row, None, *more) == event else event.metadata, *more)
 
 

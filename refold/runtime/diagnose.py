@@ -11,7 +11,7 @@ from msgspec import Struct
 from refold.errors import RefoldError
 from refold.runtime.operate import Operations
 from refold.runtime.standing import NOBODY, STALLED_SECONDS, Standing
-from refold.runtime.waiting import Pending
+from refold.runtime.waiting import Orphaned, Pending
 
 Severity: TypeAlias = Literal["critical", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
@@ -42,6 +42,8 @@ class Seen(Struct, frozen=True):
     """What this program runs, and has stopped for good, each with why."""
     pending: tuple[Pending, ...] = ()
     """The timers of each process that has any."""
+    orphaned: tuple[Orphaned, ...] = ()
+    """Who is not part of the app any more, and has left something behind."""
     unreadable: str = ""
     """Why the log cannot be read; empty if it can."""
 
@@ -76,7 +78,8 @@ async def seen(operations: Operations) -> Seen:
     """Look at how an app stands; a log that cannot be read is one of the things to be seen."""
     stopped = {name.partition("@")[0]: why for name, why in operations.stopped().items()}
     try:
-        return Seen(tuple(await operations.standing()), stopped, tuple(await operations.pending()))
+        standing, pending = await operations.standing(), await operations.pending()
+        return Seen(tuple(standing), stopped, tuple(pending), tuple(await operations.orphaned()))
     except RefoldError as error:
         return Seen(stopped=stopped, unreadable=f"{error.code}: {error}")
 
@@ -155,6 +158,18 @@ def _overdue(found: Seen) -> Iterator[Finding]:
             yield Finding(each.process, late + cause)
 
 
+def _orphaned(found: Seen) -> Iterator[Finding]:
+    for each in found.orphaned:
+        timers = f"{each.timers:,} timer{'' if each.timers == 1 else 's'}" if each.timers else ""
+        parked = f"{each.parked:,} parked event{'' if each.parked == 1 else 's'}" if each.parked else ""
+        yield Finding(
+            each.name,
+            f"{' and '.join(filter(None, (timers, parked)))} of it are left, and nobody comes to them. If it was "
+            "renamed, give it its former name again, or run both until nothing is left; if it was removed, add it "
+            "again until they are done or given up",
+        )
+
+
 def _held(found: Seen) -> Iterator[Finding]:
     for each in found.standing:
         if each.is_held and (compared := each.comparison) is not None:
@@ -177,6 +192,7 @@ RULES: tuple[Rule, ...] = (
     Rule("STALLED", "critical", "{about} stands still", "refold projection list {app}", _stalled),
     Rule("PARKED", "warning", "Events of {about} are parked", "refold parked list {app} --of {more}", _parked),
     Rule("OVERDUE", "warning", "Timers of {about} are overdue", "refold process list {app} {more} --stuck", _overdue),
+    Rule("ORPHANED", "warning", "{about} is not part of the app any more", "refold check {app}", _orphaned),
     Rule("BEHIND", "warning", "{about} falls behind", "refold run {app}", _behind),
     Rule("NOT_BUILT", "info", "A version of {about} is half built", "refold projection rebuild {app} {more}", _unbuilt),
     Rule("HELD", "info", "A version of {about} is held", "refold projection compare {app} {more}", _held),

@@ -4,6 +4,7 @@ Source: https://github.com/cloudevents/spec, version 1.0.2. `partitionkey`, `seq
 its documented extensions; `correlationid`, `causationid` and `actor` are ours.
 """
 
+import re
 from datetime import datetime
 
 import msgspec
@@ -13,6 +14,8 @@ from refold.bus.api import Message
 from refold.errors import UndecodableEvent
 from refold.model.record import Metadata, StoredEvent
 
+_VERSIONED = re.compile(r"(.+)\.v([1-9][0-9]{0,8})")
+"""A type that says its version; others may hold `.v` too, as in `com.vendor.OrderPlaced`."""
 CONTENT = {"content-type": "application/cloudevents+json; charset=utf-8"}
 
 
@@ -42,13 +45,14 @@ class CloudEvent(Struct, frozen=True, omit_defaults=True):
     @property
     def name(self) -> str:
         """The name of its type, without the version."""
-        return self.type.rpartition(".v")[0] or self.type
+        found = _VERSIONED.fullmatch(self.type)
+        return found[1] if found else self.type
 
     @property
     def version(self) -> int:
         """The version of its type; 1 if it does not say."""
-        version = self.type.rpartition(".v")[2]
-        return int(version) if version != self.type and version.isdecimal() and len(version) < 9 else 1
+        found = _VERSIONED.fullmatch(self.type)
+        return int(found[2]) if found else 1
 
 
 _encode = msgspec.json.Encoder().encode

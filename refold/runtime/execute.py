@@ -24,6 +24,7 @@ from refold.runtime.ids import new_id
 from refold.runtime.instruments import APPENDS, COMMAND_SECONDS, COMMANDS, CONFLICTS, EVENTS
 from refold.runtime.load import Loaded, Loader, checked_identity
 from refold.runtime.registry import Registry
+from refold.runtime.repeats import asked_of, first_position
 from refold.runtime.rows import RowStates, Seen
 from refold.runtime.telemetry import Spanning, Telemetry, code_of
 from refold.store.api import Clock, Conditions, Store
@@ -133,16 +134,20 @@ class Executor:
         metadata = context.metadata(type(command).__name__, self.telemetry.traceparent())
         if context.id is None:
             return await self._decide(decision, command, metadata, None)
+        # The ids of what processes and the like give are made of what led to it, and belong to nothing else.
+        if context.giver == "call":
+            metadata = replace(metadata, asked=asked_of(command))
         # That it came before is seen when it is appended again; nobody looks beforehand, since most come once.
         try:
             return await self._decide(decision, command, metadata, context.id)
         except StoreError:
             raise
         except Exception:
-            # What it did when it came first may be why it is refused now.
-            if done := await self._store.appended(context.id):
-                return done.last
-            raise
+            # What it did when it came first may be why it is refused now, or gives other events.
+            position = await first_position(self._store, context.id, metadata)
+            if position is None:
+                raise
+            return position
 
     async def record(self, events: Sequence[Event], context: Context, condition: Conditions = None) -> int:
         """Append events without a decision; return the last one's position."""
@@ -242,8 +247,10 @@ class Executor:
             if trusting:
                 return await self._attempt(decision, command, metadata, append_id, trusting=False)
             await self._check_at_once(seen, loaded, reader)
-            if append_id is not None and (done := await self._store.appended(append_id)):
-                return done.last
+            if append_id is not None:
+                position = await first_position(self._store, append_id, metadata)
+                if position is not None:
+                    return position
             return await self._store.head() if reader.position is None else reader.position
         # What was both asked for and read is guarded from where it was first seen.
         guarding = reader.loaded | {each: loaded[each] for guarded, _, each in asked if guarded and each in loaded}
@@ -259,6 +266,10 @@ class Executor:
             raise _Overtaken(guarding, seen, conflict) from None
         if result is None:
             raise _Overtaken(guarding, {*seen, *self._rows.touched(batch)})
+        if append_id is not None and result.first <= max(
+            [reader.position or 0, *(each.position for each in guarding.values())]
+        ):  # it was there before, and gives the same events again, as others might
+            await first_position(self._store, append_id, metadata)
         for each in guarding.values():
             if append_id is None:
                 self._loader.appended(each, batch, result.last)
@@ -299,7 +310,11 @@ class Executor:
     def _encoded(self, events: Sequence[Event], metadata: Metadata) -> list[NewEvent]:
         if metadata.occurred_at is UNSAID and self._rows.wants_time(events):
             metadata = replace(metadata, occurred_at=self._clock())
-        return [self._schema.encode(event, replace(metadata, event_id=new_id())) for event in events]
+        others = replace(metadata, asked="") if metadata.asked else metadata
+        return [
+            self._schema.encode(event, replace(others if number else metadata, event_id=new_id()))
+            for number, event in enumerate(events)
+        ]
 
 
 class _GuardedReader:

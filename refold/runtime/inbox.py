@@ -161,7 +161,9 @@ class Entrance:
     async def _forget_some(self, books: Books, page: Page) -> None:
         """Choose the ids that are too old to be needed; they go with the next write."""
         number, moment = page.upto - REMEMBERED, datetime.now(UTC) - timedelta(days=REMEMBERED_DAYS)
-        where = {"context": self.topic, "number__le": number, "received_at__lt": moment}
+        # By its own time, too: what a clock that was ahead has made would make all that came since too old.
+        own = {"made__lt": int(moment.timestamp() * 1000)}
+        where = {"context": self.topic, "number__le": number, "received_at__lt": moment, **own}
         self._old = await books.find(RECEIVED, where, 2 * FORGET_EACH, order="number")
         forgotten = await self._what_is_forgotten(books)
         for each in self._old:

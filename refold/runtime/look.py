@@ -64,6 +64,7 @@ class View(Generic[R]):
             takes = table.column(name).takes[0]
             if not isinstance(value, takes):
                 raise InvalidQuery(f"{table.name}.{name} is of type {takes.__name__}, which {value!r} is not")
+            conditions_of(table, {name: value})  # refuses what no row could hold
         await self._reached(at_least)
         if as_of is not None:
             return cast(R | None, await self._past().get(table, key, as_of))

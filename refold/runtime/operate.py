@@ -31,7 +31,7 @@ from refold.runtime.running import Running
 from refold.runtime.standing import Standing, Standings
 from refold.runtime.upkeep import Upkeep
 from refold.runtime.versions import changed_meanwhile
-from refold.runtime.waiting import Pending, Waiting, cancelled, pending, waiting
+from refold.runtime.waiting import Orphaned, Pending, Waiting, cancelled, orphaned, pending, waiting
 
 logger = logging.getLogger("refold.app")
 MOST_WORKERS = 64
@@ -117,6 +117,12 @@ class Operations:
         """Return how many timers each process has, and how many of them are stuck."""
         processes = self._running.processes  # without any there may be no books either
         return await pending(self._running.books[0], processes, self._running.clock()) if processes else []
+
+    async def orphaned(self) -> list[Orphaned]:
+        """Return what processes, effects and inboxes have left behind that are not part of this app any more."""
+        running = self._running
+        known = {*running.processes, *running.entrances, OUTBOX}
+        return [each for books in running.books[:1] for each in await orphaned(books, known)]
 
     async def give_up(self, process: str, key: str, *, reason: str, actor: str = "") -> int:
         """Leave out all that a process has still to do for a key: what is parked, and timers; return how much."""

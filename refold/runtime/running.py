@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
-from refold.errors import RefoldError, StoreError, SubscriptionFailed, WaitTimeout
+from refold.errors import NotKept, RefoldError, StoreError, SubscriptionFailed, WaitTimeout
 from refold.runtime.analyse import Analytics
 from refold.runtime.books import Books, Version
 from refold.runtime.effect import Effect
@@ -225,7 +225,10 @@ class Running:
         loop = asyncio.get_running_loop()
         end = None if seconds is None else loop.time() + seconds
         while True:
-            row = await self.books[0].checkpoint(name)
+            try:
+                row = await self.books[0].checkpoint(name)
+            except NotKept:  # no app has run on this log yet
+                row = None
             stands = row.position if row else 0
             if stands >= position:
                 return

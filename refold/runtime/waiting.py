@@ -1,12 +1,13 @@
 """What processes wait for: timers that are not due yet, and what has failed and holds up its key."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 
 from refold.model.message import Command
-from refold.runtime.books import PARKED, SKIPPED, TIMERS, Books, Parked, Skipped, Timer
+from refold.runtime.books import CHECKPOINTS, PARKED, SKIPPED, TIMERS, Books, Checkpoint, Parked, Skipped, Timer
+from refold.runtime.owner import shown
 from refold.runtime.react import Process
 from refold.view.api import Delete, Put
 
@@ -58,6 +59,29 @@ async def pending(books: Books, processes: Iterable[str], now: datetime) -> list
         late = {"process": name, "parked": False, "due__lt": now - timedelta(seconds=OVERDUE_SECONDS)}
         stuck = failed + await books.count(TIMERS, late)
         found.append(Pending(name, count, stuck, await _why(books, name) if failed else ""))
+    return found
+
+
+class Orphaned(Struct, frozen=True):
+    """What somebody has left behind who is not part of the app any more."""
+
+    name: str
+    timers: int
+    parked: int
+
+
+async def orphaned(books: Books, known: Collection[str]) -> list[Orphaned]:
+    """Return who else has run on this log, is run by nobody, and has timers, or events parked."""
+    found: list[Orphaned] = []
+    checkpoints: list[Checkpoint] = await books.find(CHECKPOINTS)
+    for name in (each.subscription for each in checkpoints if not shown(each.owner)):
+        if name in known or "@" in name:  # a version of a projection, which has rows, and can be dropped
+            continue
+        timers = await books.count(TIMERS, {"process": name})
+        parked = await books.count(PARKED, {"subscription": name})
+        parked -= await books.count(TIMERS, {"process": name, "parked": True})  # which are parked among the events
+        if timers or parked:
+            found.append(Orphaned(name, timers, parked))
     return found
 
 

@@ -26,6 +26,10 @@ MAX_TAGS = 250
 MAX_NAME_CHARS = 1_024
 """A type, a tag or an append id, in characters."""
 
+MAX_POSITION = 2**63 - 1
+"""Beyond it no log has events; bounds of reads and conditions may be larger."""
+MAX_VERSION = 2**31 - 1
+
 RETENTION = timedelta(days=7)
 """How long an append id is remembered unless the store is opened otherwise."""
 
@@ -102,7 +106,8 @@ class Store(Protocol):
         The read sees the log as it was at its start, whatever is appended meanwhile, and holds no more than a page.
         It yields at least one page, an empty one if nothing matches; the last page's `upto` is where the read ends:
         the head, or `upto` if that is lower, or the last event's position if `limit` cut it short (going backwards,
-        where it began). `limit` counts matching events; 0 gives none, and so an `upto` of `after`.
+        where it began). `limit` counts matching events; 0 gives none, and so an `upto` of `after`. Bounds may be beyond
+        the head, however far.
         Raises `InvalidQuery` for a negative `after` or `limit`.
         """
         ...
@@ -153,6 +158,8 @@ def checked(events: Sequence[NewEvent], append_id: str | None = None) -> list[Ne
             raise TooLarge(f"an event of type {event.type!r} has {len(tags)} tags; the limit is {MAX_TAGS}")
         if event.version < 1:
             raise InvalidEvent(f"an event of type {event.type!r} has version {event.version}; versions start at 1")
+        if event.version > MAX_VERSION:
+            raise TooLarge(f"an event of type {event.type!r} has version {event.version}; the limit is {MAX_VERSION:,}")
         batch.append(event)
     if total > MAX_BATCH_BYTES:
         raise TooLarge(f"an append of {total:,} bytes; the limit is {MAX_BATCH_BYTES:,}. Append in several batches")
@@ -178,12 +185,26 @@ def check_name(name: str, what: str) -> None:
         raise InvalidEvent(f"the {what} {name!r} holds a NUL character")
 
 
+def is_name(name: str) -> bool:
+    """Tell whether this is a type, tag or append id that a log may hold."""
+    try:
+        check_name(name, "name")
+    except InvalidEvent:
+        return False
+    return True
+
+
 def check_bounds(after: int, limit: int | None = None) -> None:
     """Refuse bounds of a read that make no sense."""
     if after < 0:
         raise InvalidQuery(f"after={after}: positions begin at 1, and 0 is before all")
     if limit is not None and limit < 0:
         raise InvalidQuery(f"limit={limit}: a limit counts events")
+
+
+def bounded(position: int) -> int:
+    """Return a bound of a read or condition as every store can hold it, with the same events on either side."""
+    return max(-1, min(position, MAX_POSITION))
 
 
 def conditions(condition: Conditions) -> Sequence[AppendCondition]:

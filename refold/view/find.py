@@ -53,7 +53,8 @@ def find_of(
         raise InvalidQuery(f"limit and offset count rows, so they are not negative: {limit}, {offset}")
     names = (order,) if isinstance(order, str) else order
     ordered = tuple((table.column(name.removeprefix("-")), name.startswith("-")) for name in names if name)
-    return Find(conditions_of(table, where), ordered, limit, offset)
+    most = None if limit is None else min(limit, LARGEST)
+    return Find(conditions_of(table, where), ordered, most, min(offset, LARGEST))
 
 
 def conditions_of(table: Table, where: Mapping[str, Any] | None) -> tuple[Condition, ...]:

@@ -174,6 +174,8 @@ def table_of(
 
 def not_kept(table: Table) -> NotKept:
     """Return the error of asking for a table that is not there."""
+    if table.name.startswith("_"):  # the runtime's own, which every app makes that runs
+        return NotKept("no app has run on this log yet: `refold run module:app` does, and so does `refold serve`")
     return NotKept(
         f"{table.name} is not kept yet: no app has run on this log with it among its `projections`, or what it kept "
         "was dropped",

@@ -37,6 +37,16 @@ def test_one_that_comes_again_with_its_id_is_answered_as_before(refold: Refold, 
     assert (first["position"], first["id"], len(first["events"])) == (1, "a", 1)
 
 
+def test_another_command_under_its_id_is_refused_and_so_is_an_empty_id(refold: Refold, on: tuple[str, str]) -> None:
+    refold("execute", APP, "PlaceOrder", '{"order_id": "o-1", "total": 5}', "--id", "a", *on)
+    reused = refold("execute", APP, "PlaceOrder", '{"order_id": "o-2", "total": 5}', "--id", "a", *on)
+    assert (reused.exit_code, reused.stdout) == (1, "")
+    assert "[APPEND_ID_REUSED] the id 'a' was used before, for a PlaceOrder with other fields" in reused.stderr
+    empty = refold("execute", APP, "PlaceOrder", '{"order_id": "o-2", "total": 5}', "--id", "", *on)
+    assert (empty.exit_code, empty.stdout) == (2, "")
+    assert "--id: it is empty" in empty.stderr
+
+
 def test_a_command_is_read_from_stdin(on: tuple[str, str], refold: Refold) -> None:
     given = ["execute", APP, "PlaceOrder", "-", "--json", *on]
     done = CliRunner().invoke(main, given, input='{"order_id": "ö-1", "total": 5}')
@@ -66,6 +76,20 @@ def test_what_does_not_fit_is_told_by_its_field(
     for each in said:
         assert each in refused.stderr
     assert "\x1b" not in refused.stderr
+
+
+def test_when_it_happened_is_a_time_and_no_day(refold: Refold, on: tuple[str, str]) -> None:
+    asked = ("execute", APP, "PlaceOrder", '{"order_id": "o-1", "total": 5}', *on, "--occurred-at")
+    for value, said in (
+        ("2026-11-27", "'2026-11-27' is a whole day: write at what time, as in 2026-11-27T12:00:00+01:00"),
+        ("noon", "'noon' is not a time: write 2026-03-01T12:00:00+01:00"),
+    ):
+        refused = refold(*asked, value)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert said in " ".join(refused.stderr.split())
+    assert refold(*asked, "2026-11-27T08:30").exit_code == 0
+    stored = json.loads(refold("log", "show", "1", "--json", *on).stdout)
+    assert stored["metadata"]["occurred_at"] == "2026-11-27T08:30:00Z"
 
 
 def test_a_refusal_exits_with_1(refold: Refold, on: tuple[str, str]) -> None:

@@ -169,3 +169,32 @@ def test_every_public_name_is_where_it_is_said_to_be() -> None:
     assert all(getattr(refold, name).__name__ for name in told if name != "open_store")
     with pytest.raises(AttributeError, match="no attribute 'Nope'"):
         _ = refold.Nope
+
+
+FAR = "9223372036854775808"
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("log", "read", "--after", FAR), ""),
+        (("log", "show", FAR), f"the log has no event at position {FAR}"),
+        (("log", "causes", FAR), f"the log has no event at position {FAR}"),
+        (("log", "append", "X", "{}", "--version", "99999999999999999999"), "the limit is 2,147,483,647"),
+        (("log", "append", "X\udcff", "{}"), "holds half of a surrogate pair"),
+        (("log", "append", "X", "{}", "--id", "\udcff"), "holds half of a surrogate pair"),
+        (("log", "append", "X", '{"a": "\udcff"}'), "is no text in UTF-8"),
+        (("log", "read", "--tag", "a:\udcff"), "half of a surrogate pair"),
+        (("state", "shop:make_app", "Order", "\udcff"), "half of a surrogate pair"),
+        (("execute", "shop:make_app", "PlaceOrder", '{"order_id": "\udcff", "total": 1}'), "can't decode byte 0xff"),
+        (("execute", "shop:make_app", "PlaceOrder", '{"order_id": "o", "total": 1}', "--id", "\udcff"), "surrogates"),
+    ],
+)
+def test_numbers_and_bytes_that_no_log_holds_are_told(
+    refold: Refold, store: str, asked: tuple[str, ...], said: str
+) -> None:
+    done = refold(*asked, env={"REFOLD_STORE": store})
+    assert isinstance(done.exception, SystemExit | None), done.exception
+    assert (done.exit_code == 0) == (not said)
+    assert said in done.stderr
+    assert done.stdout == ""

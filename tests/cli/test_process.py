@@ -156,3 +156,19 @@ def test_examples_stand_as_they_are_written() -> None:
         assert "\\b" not in text, path
         examples = [line for line in text.splitlines() if line.startswith("    refold ")]
         assert not [line for line in examples if line.count(" refold ") > 1], path
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("projection", "list", APP),
+        ("process", "list", APP),
+        ("parked", "list", APP),
+        ("parked", "show", APP, "1"),
+        ("parked", "retry", APP, "--all"),
+        ("process", "give-up", APP, "dun", "order:o-1", "--reason", "gone", "--yes"),
+    ],
+)
+def test_on_a_log_that_no_app_has_run_on_that_is_said(refold: Call, store: str, asked: tuple[str, ...]) -> None:
+    result = refold(*asked, "--store", store, code=1)
+    assert "error [NOT_KEPT] no app has run on this log yet: `refold run module:app` does" in result.stderr

@@ -7,13 +7,14 @@ from typing import Any, TypeVar
 
 import httpx
 import msgspec
+from msgspec.structs import replace
 
 import refold.errors
 from refold.http.log import Wired
 from refold.http.openapi import Position
 from refold.model.query import Query
 from refold.model.record import NewEvent, StoredEvent
-from refold.store.api import Appended, Capability, Conditions, Page, conditions
+from refold.store.api import Appended, Capability, Conditions, Page, bounded, conditions, is_name
 from tests.http.serving import sent
 
 ERRORS = {
@@ -62,12 +63,14 @@ class HttpStore:
                 }
                 for each in events
             ],
-            "condition": list(conditions(condition)),
+            "condition": [replace(each, after=bounded(each.after)) for each in conditions(condition)],
             "append_id": append_id,
         }
         return await self._ask(Appended, "POST", "/log/events", body)
 
     async def appended(self, append_id: str) -> Appended | None:
+        if not is_name(append_id):
+            return None
         try:
             return await self._ask(Appended, "GET", f"/log/appends/{_quoted(append_id)}")
         except KeyError:
@@ -82,7 +85,8 @@ class HttpStore:
         backwards: bool = False,
         limit: int | None = None,
     ) -> AsyncIterator[Page]:
-        asked: dict[str, Any] = {"query": query, "after": after, "upto": upto, "backwards": backwards}
+        end = None if upto is None else bounded(upto)
+        asked: dict[str, Any] = {"query": query, "after": bounded(after), "upto": end, "backwards": backwards}
         first: int | None = None
         while True:
             asked["limit"] = 700 if limit is None else min(limit, 700)
@@ -98,7 +102,7 @@ class HttpStore:
         return (await self._ask(Position, "GET", "/log/head")).position
 
     async def follow(self, query: Query = Query(), *, after: int = 0) -> AsyncIterator[Page]:
-        params = {"query": msgspec.json.encode(query).decode(), "after": after}
+        params = {"query": msgspec.json.encode(query).decode(), "after": bounded(after)}
         self._check()
         client = self._client if self._streaming is None else await self._streaming()
         try:

@@ -30,6 +30,8 @@ async def test_a_command_that_comes_again_with_its_key_changes_nothing(tmp_path:
         assert {each.json()["position"] for each in answers} == {1}
         other = await client.post("/commands/ReceiveStock", json=TEA, headers={"Idempotency-Key": "b"})
         assert other.json() == {"position": 2}
+        coffee = await client.post("/commands/ReceiveStock", json={**TEA, "sku": "coffee"}, headers=headers)
+        assert "with other fields" in problem(coffee, 409, "APPEND_ID_REUSED")["detail"]
         for key in ("", "x" * 201):
             headers = {"Idempotency-Key": key}
             problem(await client.post("/commands/ReceiveStock", json=TEA, headers=headers), 400, "INVALID_QUERY")

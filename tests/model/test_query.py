@@ -95,3 +95,10 @@ def test_an_item_that_makes_no_sense(arguments: dict[str, Any], message: str) ->
     with pytest.raises(InvalidQuery) as caught:
         QueryItem(**arguments)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud83d", "order:\udcff"])
+def test_what_no_database_can_look_for_is_refused(name: str) -> None:
+    for field in ("types", "tags"):
+        with pytest.raises(InvalidQuery, match="it holds a NUL character, or half of a surrogate pair"):
+            Query.of(**{field: name})

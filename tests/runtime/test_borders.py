@@ -4,7 +4,7 @@ import asyncio
 import random
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeAlias
@@ -19,6 +19,7 @@ from refold.errors import InvalidQuery, NotPublished, StoreBusy
 from refold.runtime import inbox as inboxes
 from refold.runtime import parking, subscription
 from refold.runtime.books import CHECKPOINTS, RECEIVED, Checkpoint
+from refold.runtime.envelope import unpacked
 from refold.testing import NatsServer
 from refold.view.api import Delete
 from tests.conftest import Log
@@ -299,6 +300,41 @@ async def test_what_nobody_understands_is_parked_with_its_bytes(log: Log) -> Non
         assert await came(app, 2) == [ParcelSeen("f"), ParcelSeen("a")]
 
 
+@pytest.mark.parametrize(
+    ("type", "name", "version"),
+    [
+        ("OrderPlaced.v2", "OrderPlaced", 2),
+        ("com.vendor.OrderPlaced", "com.vendor.OrderPlaced", 1),
+        ("com.vendor.OrderPlaced.v3", "com.vendor.OrderPlaced", 3),
+        ("OrderPlaced", "OrderPlaced", 1),
+        ("Order.v2.Placed", "Order.v2.Placed", 1),
+        ("OrderPlaced.v0", "OrderPlaced.v0", 1),
+        ("OrderPlaced.v01", "OrderPlaced.v01", 1),
+        ("OrderPlaced.v1234567890", "OrderPlaced.v1234567890", 1),
+        ("OrderPlaced.v٢", "OrderPlaced.v٢", 1),
+        (".v2", ".v2", 1),
+    ],
+)
+def test_a_type_says_its_version_at_its_end(type: str, name: str, version: int) -> None:
+    event = unpacked(cloud(type, {}))
+    assert (event.name, event.version) == (name, version)
+
+
+async def test_an_event_whose_name_holds_a_v_comes_in(log: Log) -> None:
+    @stored_as("com.vendor.ParcelHandedOver")
+    class ParcelHandedOver(Event):
+        order_id: str
+
+    def seen(event: ParcelHandedOver) -> ParcelSeen:
+        return ParcelSeen(event.order_id)
+
+    bus = MemoryBus()
+    app = App(log, name="billing", bus=bus, events=[ParcelSeen], inbox=[Inbox("shop", [seen])])
+    async with app:
+        await bus.publish("shop", [Message("1", "a", cloud("com.vendor.ParcelHandedOver", {"order_id": "a"}))])
+        assert await came(app, 1) == [ParcelSeen("a")]
+
+
 async def test_it_is_understood_later(log: Log) -> None:
     bus = MemoryBus()
     async with billing(log, bus) as app:
@@ -497,6 +533,26 @@ async def test_what_is_older_than_is_remembered_waits_for_somebody_to_say_what_i
         await bills.operations.skip(second, reason="it had come in")
         assert await bills.operations.retry(late) == []
         assert (await came(bills, 22))[-1] == ParcelSeen("late")
+
+
+async def test_a_source_whose_clock_was_ahead_once_is_heard_ever_after(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inboxes, "REMEMBERED", 5)
+    monkeypatch.setattr(inboxes, "REMEMBERED_DAYS", 0)
+    monkeypatch.setattr(inboxes, "FORGET_EACH", 1)
+    monkeypatch.setattr(inboxes, "MOST", 2)
+    bus, ahead = MemoryBus(), int((datetime.now(UTC) + timedelta(days=10)).timestamp() * 1000) >> 16
+    async with billing(log, bus) as bills:
+        await bus.publish("shop", [shipped("ahead", ahead), *[shipped(f"o-{each}", each) for each in range(2, 31)]])
+        assert len(await came(bills, 30)) == 30
+        await until_written(bills, 30)
+        await bus.publish("shop", [shipped("ahead", ahead), shipped("o-31", 31)])  # one that came, and a new one
+        assert (await came(bills, 31))[-1] == ParcelSeen("o-31")
+        assert await bills.operations.parked() == []
+        kept = await numbers_received(bills)
+    assert kept[0] == 1, "its id is kept until its time has passed"
+    assert kept[1] > 20
 
 
 class Unsteady:

@@ -123,6 +123,33 @@ async def test_a_timer_that_nobody_executes_is_overdue(tmp_path: Path) -> None:
     assert found.cause == "1 of its 1 timers should have been executed by now"
 
 
+def paid_late(event: Placed) -> Later:
+    return later(Release(event.order_id), after=timedelta(minutes=15))
+
+
+async def test_what_a_process_has_left_that_was_renamed_is_told(log: Log) -> None:
+    def fails(event: Placed) -> None:
+        raise ValueError("no")
+
+    wired: dict[str, Any] = {"events": Placed | Released, "decisions": [release]}
+    before, after = App(log, **wired, processes=[unpaid, fails]), App(log, **wired, processes=[paid_late])
+    async with before:
+        await before.record(Placed("o-1"), Placed("o-2"))
+        await before.settle(parked=True)
+        async with after.passive() as passive:
+            assert await passive.operations.orphaned() == [], "another program runs it"
+    async with after:
+        await after.settle(parked=True)
+        found = await diagnose(after.operations, "shop:app")
+        assert told(found) == [
+            ("ORPHANED", "warning", "fails", "refold check shop:app"),
+            ("ORPHANED", "warning", "unpaid", "refold check shop:app"),
+        ]
+        assert found[0].cause.startswith("2 parked events of it are left, and nobody comes to them")
+        assert found[1].cause.startswith("2 timers of it are left, and nobody comes to them")
+        assert found[1].title == "unpaid is not part of the app any more"
+
+
 async def test_timers_are_counted_as_they_are_listed(tmp_path: Path) -> None:
     clock = Clock()
     wired: dict[str, Any] = {"events": Placed | Released, "decisions": [refuse], "processes": [unpaid]}

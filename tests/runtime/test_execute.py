@@ -5,14 +5,18 @@ from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from msgspec import field
 
-from refold import App, Conflict, InvalidEvent, Metadata, Reader, Rejected, WiringError
+from refold import App, Command, Conflict, InvalidEvent, Metadata, Reader, Rejected, WiringError
 from refold.errors import AppendIdReused, StoreFull
+from refold.model.schema import Schema
 from refold.runtime import execute
 from refold.store.memory import MemoryStore
 from refold.store.open import open_store
 from tests.conftest import Log
 from tests.runtime.bank import (
+    DECISIONS,
+    AccountId,
     Balance,
     Close,
     Deposit,
@@ -246,8 +250,97 @@ async def test_a_command_that_comes_again_changes_nothing(app: App) -> None:
     assert await app.execute(Deposit("a", 10), id="c-1") == 1
     assert await app.execute(Withdraw("a", 10)) == 2
     assert await app.execute(Deposit("a", 10), id="c-1") == 1
-    assert await app.execute(Withdraw("a", 10), id="c-1") == 1, "the id says which command it is"
     assert await app.head() == 2
+
+
+async def test_another_command_under_a_used_id_is_refused(app: App) -> None:
+    await app.execute(Deposit("a", 10), id="c-1")
+    with pytest.raises(AppendIdReused, match=r"'c-1' was used before, for Deposit: give Withdraw an id of its own"):
+        await app.execute(Withdraw("a", 10), id="c-1")
+    with pytest.raises(AppendIdReused, match="for Deposit: give Withdraw"):  # which would be refused by itself
+        await app.execute(Withdraw("a", 99), id="c-1")
+    with pytest.raises(AppendIdReused, match="for Deposit: give Drain"):  # which finds nothing to do
+        await app.execute(Drain("b"), id="c-1")
+    with pytest.raises(AppendIdReused, match="was used before, for a Deposit with other fields"):
+        await app.execute(Deposit("a", 11), id="c-1")
+    assert await app.execute(Deposit("a", 10), id="c-1") == await app.head() == 1
+
+
+async def test_another_command_under_the_id_of_a_record_is_refused(app: App) -> None:
+    await app.record(Deposited("a", 10), id="r")
+    with pytest.raises(AppendIdReused, match="'r' was used before, for events recorded without a command"):
+        await app.execute(Withdraw("a", 10), id="r")
+
+
+async def test_the_same_command_comes_again_though_it_is_decided_otherwise(log: Log) -> None:
+    class Raise(Command):
+        account_id: AccountId
+        to: int = 0
+        why: tuple[str, ...] = ()
+
+    def raised(cmd: Raise, balance: Balance) -> Deposited:
+        return Deposited(cmd.account_id, cmd.to - balance.amount)
+
+    class RaiseSince(Command):
+        account_id: AccountId
+        to: int = 0
+        why: tuple[str, ...] = ()
+        currency: str = "EUR"
+        notes: tuple[str, ...] = field(default_factory=tuple)
+
+    def raised_since(cmd: RaiseSince, balance: Balance) -> Deposited:
+        return Deposited(cmd.account_id, cmd.to - balance.amount)
+
+    RaiseSince.__name__ = "Raise"
+    async with bank(log, decisions=[raised]) as app:
+        assert await app.execute(Raise("a", 10), id="r") == 1
+        assert await app.execute(Raise("a", 10), id="r") == 1
+        with pytest.raises(AppendIdReused, match="for a Raise with other fields"):
+            await app.execute(Raise("a", 15), id="r")
+        with pytest.raises(AppendIdReused, match="for a Raise with other fields"):  # though it gives the same event
+            await app.execute(Raise("a", 20), id="r")
+        with pytest.raises(AppendIdReused, match="for a Raise with other fields"):
+            await app.execute(Raise("a", 10, ("twice",)), id="r")
+    async with bank(log, decisions=[raised_since]) as app:  # a new version, in which it has more fields
+        assert await app.execute(RaiseSince("a", 10), id="r") == 1
+        with pytest.raises(AppendIdReused):
+            await app.execute(RaiseSince("a", 10, currency="CHF"), id="r")
+
+
+async def test_of_events_from_before_their_command_is_told_by_its_name() -> None:
+    before = Metadata(event_id="e", correlation_id="c", causation_id="c", command="Deposit")
+    store = MemoryStore()
+    async with bank(store) as app:
+        await store.append([Schema([Deposited]).encode(Deposited("a", 10), before)], append_id="c")
+        assert await app.execute(Deposit("a", 11), id="c") == 1
+        with pytest.raises(AppendIdReused, match="for Deposit: give Withdraw"):
+            await app.execute(Withdraw("a", 10), id="c")
+
+
+async def test_a_command_that_json_cannot_hold_is_told_by_its_name(log: Log) -> None:
+    class Odd(Command):
+        account_id: AccountId
+        what: object = None
+
+    def odd(cmd: Odd, balance: Balance) -> Deposited:
+        return Deposited(cmd.account_id, balance.amount + 1)
+
+    async with bank(log, decisions=[odd, *DECISIONS]) as app:
+        await app.execute(Deposit("a", 1), id="d")
+        assert await app.execute(Odd("a", object()), id="c") == 2
+        assert await app.execute(Odd("a", object()), id="c") == 2
+        with pytest.raises(AppendIdReused, match="for Deposit: give Odd"):
+            await app.execute(Odd("a", object()), id="d")
+
+
+async def test_only_the_first_event_of_a_command_with_an_id_bears_what_was_asked(log: Log) -> None:
+    def twice(cmd: Deposit) -> Iterable[Deposited]:
+        return [Deposited(cmd.account_id, cmd.amount)] * 2
+
+    async with bank(log, decisions=[twice]) as app:
+        await app.execute(Deposit("a", 10))
+        await app.execute(Deposit("a", 10), id="c")
+        assert [bool(each.metadata.asked) async for each in app.events()] == [False, False, True, False]
 
 
 async def test_a_command_that_comes_again_and_finds_nothing_left_to_do_returns_its_first_position(app: App) -> None:

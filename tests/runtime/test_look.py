@@ -48,6 +48,16 @@ async def test_a_search_shows_what_was_found_where(log: Log, history: bool) -> N
             await view.search("tea", where={"size": 1})
 
 
+async def test_what_no_row_could_hold_is_refused_and_pages_may_be_of_any_size(log: Log) -> None:
+    async with App(log, events=Listed, projections=[Product]) as app:
+        at = await app.record(Listed("1", "Green tea", 5))
+        view = app.view(Product)
+        with pytest.raises(InvalidQuery, match=r"is no value of Product.sku, which takes str"):
+            await view.get("\udcff")
+        assert await view.find(limit=2**70, at_least=at) == [Product("1", "Green tea", 5)]
+        assert await view.find(offset=2**70) == []
+
+
 async def watched(view: Any, count: int, found: list[Change[Any]] | None = None, **options: Any) -> list[Change[Any]]:
     found = [] if found is None else found
     async for change in view.watch(**options):

@@ -154,3 +154,10 @@ class RemembersForEver(Bent):
 class ComparesDuplicateTags(Digests):
     def told(self, events: Sequence[NewEvent]) -> Any:
         return digest(events)
+
+
+@breaks("i12")
+class LooksForAnyId(Bent):
+    async def appended(self, append_id: str) -> Appended | None:
+        append_id.encode()
+        return await super().appended(append_id)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from refold.errors import InvalidEvent, TooLarge
 from refold.model.query import Query, QueryItem
 from refold.model.record import NewEvent, StoredEvent
-from refold.store.api import MAX_NAME_CHARS, MAX_TAGS, Appended, Conditions, conditions, utc_now
+from refold.store.api import MAX_NAME_CHARS, MAX_TAGS, MAX_VERSION, Appended, Conditions, conditions, utc_now
 from refold.store.memory import _Remembered
 from tests.testing.bending import Bent, Odd, breaks
 from tests.testing.right_stores import FileStore, GappedStore
@@ -266,6 +266,12 @@ class RefusesTwoMebibytes(Bent):
         if any(len(one.data) + len(one.metadata) > 2 << 20 for one in events):
             raise TooLarge
         return await super().append(events, *args, **options)
+
+
+@breaks("l15")
+class TakesAnyVersion(Lenient):
+    def forgives(self, events: Sequence[NewEvent], names: list[str]) -> bool:
+        return any(one.version > MAX_VERSION for one in events)
 
 
 @breaks("l9")

@@ -220,6 +220,14 @@ class TakesNegativeForNone(Bent):
             yield page
 
 
+@breaks(nets=["o22"])
+class BindsPositionsAsTheyAre(Bent):
+    def bounds(self, query: Query, options: dict[str, Any]) -> dict[str, Any]:
+        if max(options["after"], options["upto"] or 0) >= 2**63:
+            raise OverflowError("int too big to convert")
+        return options
+
+
 class Follows(Bent):
     """Follows in a way of its own."""
 

@@ -13,7 +13,7 @@ from msgspec import Struct, field
 from refold.errors import AppendIdReused, Conflict, PositionAhead
 from refold.model.query import AppendCondition, QueryItem
 from refold.model.record import NewEvent
-from refold.store.api import Appended, digest
+from refold.store.api import Appended, bounded, digest
 from refold.store.postgres.names import append_key, hexes, key, keys, literal, numbers
 
 # Arrays go as text and data in one piece: the driver takes longer to send arrays than the server to read this.
@@ -92,7 +92,7 @@ def arguments(
     for append_no, append in enumerate(appends, 1):
         for condition in append.conditions:
             for item in condition.fail_if_match.items or ANYTHING:
-                items.add_item(append_no, condition.after, item)
+                items.add_item(append_no, bounded(condition.after), item)
     rivals = list(_rivals(appends)) if items.item_append and len(appends) > 1 else []
     return (
         lane,

@@ -13,15 +13,18 @@ from refold.errors import PositionAhead, StoreClosed, WiringError
 from refold.model.query import Query
 from refold.model.record import NewEvent, StoredEvent
 from refold.store.api import (
+    MAX_POSITION,
     RETENTION,
     Appended,
     Capability,
     Clock,
     Conditions,
     Page,
+    bounded,
     check_bounds,
     checked,
     conditions,
+    is_name,
 )
 from refold.store.postgres import select
 from refold.store.postgres.address import Address, quoted, read_address
@@ -173,6 +176,8 @@ class PostgresStore:
     async def appended(self, append_id: str) -> Appended | None:
         """Return the result of the append that had this id."""
         self._check_usable()
+        if not is_name(append_id):
+            return None
         bound = (append_key(append_id), self._now(), self._retention)
         row = await self._reads.run(lambda connection: connection.fetchrow(KNOWN, *bound))
         return Appended(*row) if row else None
@@ -189,7 +194,7 @@ class PostgresStore:
         """Read matching events page by page; see the port."""
         check_bounds(after, limit)
         self._check_usable()
-        within = select.Range(max(after, 0), select.END if upto is None else upto, backwards)
+        within = select.Range(bounded(after), MAX_POSITION if upto is None else bounded(upto), backwards)
         rarest = await self._rarest(query, within)
         left = limit
         end: int | None = None

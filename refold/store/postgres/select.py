@@ -13,7 +13,6 @@ from msgspec import Struct
 from refold.model.query import Query, QueryItem
 from refold.store.postgres.names import keys, literal, numbers
 
-END = 2**63 - 1
 ANY_SIZE = 2**62
 PROBE = 256
 """How far tags are counted to find the rarest."""

@@ -21,9 +21,11 @@ from refold.store.api import (
     Clock,
     Conditions,
     Page,
+    bounded,
     check_bounds,
     checked,
     conditions,
+    is_name,
     utc_now,
 )
 from refold.store.sqlite import select
@@ -110,6 +112,8 @@ class SqliteStore:
 
     async def appended(self, append_id: str) -> Appended | None:
         """Return the result of the append that had this id."""
+        if not is_name(append_id):
+            return None
         known = await self.database.read(lambda connection: self._appends.recall(connection, [append_id]))
         return known[append_id].result if append_id in known else None
 
@@ -203,7 +207,7 @@ class SqliteStore:
     ) -> "tuple[_Types, select.Range, _Hits]":
         """Pin the read to the head, and read its first page."""
         head, _, newest_type = head_of(connection)
-        within = select.Range(after, head if upto is None else min(upto, head), backwards)
+        within = select.Range(bounded(after), head if upto is None else bounded(min(upto, head)), backwards)
         types = self._types.seen(connection, newest_type)
         self._types = types
         size = FIRST_PAGE if limit is None else min(limit, FIRST_PAGE)

@@ -8,6 +8,7 @@ import pytest
 from refold.errors import AppendIdReused, Conflict
 from refold.model.query import AppendCondition, Query
 from refold.model.record import NewEvent
+from refold.store.api import MAX_NAME_CHARS
 from refold.testing.clock import Clock
 from refold.testing.store.rule import Bench, StoreRules, rule
 from refold.testing.store.tools import data, data_of, event, fill, read
@@ -143,3 +144,11 @@ class AppendIdRules(StoreRules):
         for tags in (("t", "u", "t"), ("u", "t")):
             assert await store.append([NewEvent("Noted", b"1", tags)], append_id="once") == first
         assert len(await read(store)) == 1
+
+    @rule()
+    async def test_i12_what_is_no_id(self, bench: Bench) -> None:
+        """I12: what no append can have as its id has no result, however odd it is."""
+        store = await bench.open()
+        await store.append([event("Noted", "t")], append_id="once")
+        for odd in ("", "once\0", "\ud83d", "once" * MAX_NAME_CHARS):
+            assert await store.appended(odd) is None

@@ -9,7 +9,7 @@ import pytest
 from refold.errors import InvalidEvent
 from refold.model.query import AppendCondition, Query
 from refold.model.record import NewEvent, StoredEvent
-from refold.store.api import utc_now
+from refold.store.api import MAX_VERSION, utc_now
 from refold.testing.clock import Clock
 from refold.testing.store.rule import Bench, StoreRules, rule
 from refold.testing.store.tools import data, data_of, event, fill, pages, positions, read
@@ -123,7 +123,7 @@ class AppendRules(StoreRules):
     async def test_a10_version(self, bench: Bench) -> None:
         """A10: the version of an event comes back."""
         store = await bench.open()
-        versions = [1, 2, 300, 70_000]
+        versions = [1, 2, 300, 70_000, MAX_VERSION]
         await fill(store, *(event("Noted", "t", version=version) for version in versions))
         assert [one.version for one in await read(store)] == versions
 

@@ -11,6 +11,7 @@ from refold.store.api import (
     MAX_EVENT_BYTES,
     MAX_NAME_CHARS,
     MAX_TAGS,
+    MAX_VERSION,
     Store,
 )
 from refold.testing.store.rule import Bench, StoreRules, rule
@@ -155,3 +156,10 @@ class LimitRules(StoreRules):
             await store.append([event("Tried", "x")], AppendCondition(by_items, at[0]))
         others = Query(tuple(QueryItem((f"Other{name}",), ("other",)) for name in many))
         await store.append([event("Tried", "x")], AppendCondition(others, at[0]))
+
+    @rule()
+    async def test_l15_too_large_version(self, bench: Bench) -> None:
+        """L15: a version over the greatest is too large."""
+        store = await bench.open()
+        await refuses(store, TooLarge, event("Noted", "t", version=MAX_VERSION + 1))
+        await refuses(store, TooLarge, event("Noted", "t", version=10**20))

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from refold.errors import InvalidQuery
-from refold.model.query import Query, QueryItem
+from refold.errors import InvalidQuery, PositionAhead
+from refold.model.query import AppendCondition, Query, QueryItem
 from refold.store.api import Page, Store
 from refold.testing.store.rule import Bench, StoreRules, rule
 from refold.testing.store.tools import closing, data, data_of, event, fill, pages, positions, read
@@ -242,3 +242,24 @@ class ReadRules(StoreRules):
             await pages(store, after=-1)
         with pytest.raises(InvalidQuery):
             await pages(store, limit=-1)
+
+    @rule(net=True)
+    async def test_o22_bounds_beyond_all_positions(self, bench: Bench) -> None:
+        """O22: bounds that no position can have, larger than 64 bits too, read as those beyond the head do."""
+        store = await bench.open()
+        noted = [event("A", "t"), event("B", "t")]
+        at = await fill(store, *noted)
+        for far in (2**63 - 1, 2**63, 2**70):
+            for query in (Query(), Query.of(tags="t")):
+                assert await data(store, query, after=far) == []
+                assert await data(store, query, after=far, upto=far) == []
+                assert await data(store, query, upto=far) == data_of(noted)
+                assert await data(store, query, upto=far, backwards=True) == data_of(noted[::-1])
+                assert await data(store, query, limit=far) == data_of(noted)
+            assert (await last_page(store, upto=far)).upto == at[1]
+            assert await data(store, upto=-far) == []
+            with pytest.raises(PositionAhead):
+                await store.append([event("A", "t")], AppendCondition(Query.of(tags="u"), far))
+            async with closing(store.follow(after=far)) as following:
+                with pytest.raises(PositionAhead):
+                    await anext(following)

@@ -21,6 +21,7 @@ import pytest
 from refold.errors import StoreError
 from refold.model.query import AppendCondition, Query
 from refold.model.record import NewEvent
+from refold.store import api
 from refold.store.api import Appended
 from refold.store.open import open_store
 from refold.store.postgres import PostgresStore, log
@@ -202,7 +203,8 @@ async def test_what_passes_is_tried_again(server: PostgresServer, url: str, stat
     await sql.close()
 
 
-async def test_one_that_fails_for_good_fails_alone(url: str) -> None:
+async def test_one_that_fails_for_good_fails_alone(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "MAX_VERSION", 2**62)
     store = await PostgresStore.open(url)
     appends = [store.append([NewEvent("A", version=2**40 if n == 7 else 1)]) for n in range(20)]
     results = await asyncio.gather(*appends, return_exceptions=True)

@@ -10,6 +10,7 @@ import pytest
 
 from refold.model.query import Query, QueryItem
 from refold.model.record import NewEvent
+from refold.store.api import MAX_POSITION
 from refold.store.postgres import PostgresStore, select
 from refold.store.postgres.address import quoted
 from refold.store.postgres.connections import SEEKING
@@ -84,8 +85,8 @@ async def test_reads_seek(sql: Any) -> None:
             await sql.execute("ANALYZE")
         for name, query in QUERIES.items():
             for within in (
-                select.Range(0, select.END),
-                select.Range(0, select.END, True),
+                select.Range(0, MAX_POSITION),
+                select.Range(0, MAX_POSITION, True),
                 select.Range(EVENTS - 50, EVENTS),
             ):
                 counts = select.counts(query, within)
