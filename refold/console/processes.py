@@ -32,7 +32,7 @@ async def show(visit: Visit) -> Response:
         stuck=sum(each.is_stuck for each in waiting),
         timers=sum(bool(each.name) for each in waiting),
         next_due=min((each.due for each in waiting if each.due and not each.error), default=None),
-        standing=standing,
+        standing=shown(standing, visit.principal),
     )
 
 

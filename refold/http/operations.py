@@ -188,6 +188,11 @@ def shown(rows: Iterable[T], principal: Principal) -> list[T]:
     return list(rows) if principal.can_be("operator") else [_withheld(each) for each in rows]
 
 
+def said_to(principal: Principal, words: str) -> str:
+    """Return what a program says of a failure, as somebody is shown it."""
+    return words if not words or principal.can_be("operator") else WITHHELD
+
+
 def fails(parked: Parked) -> Fails:
     """Return a parked event as it stands in a list."""
     group = group_of(parked) if parked.error else ""

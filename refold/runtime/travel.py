@@ -174,6 +174,10 @@ class _Refusing(Parking):
     def __bool__(self) -> bool:
         return False
 
+    def holds(self, keys: Sequence[str]) -> bool:
+        """Hold nothing up."""
+        return False
+
     def values(self, prefix: str) -> set[str]:
         """Hold nothing up."""
         return set()
@@ -187,10 +191,10 @@ class _Refusing(Parking):
         *,
         by_itself: bool = True,
     ) -> None:
-        """Say which event cannot be folded."""
+        """Say which event cannot be folded; what the program says of it may be nobody's business, and is the cause."""
         raise InvalidQuery(
             f"{self._name} cannot be shown as it was: the event at position {stored.position} ({stored.type}) "
-            f"fails: {error!r}",
+            f"fails with {type(error).__name__}",
             position=stored.position,
         ) from error
 
