@@ -1,5 +1,6 @@
 """One request: who asks, of which app, and what was given; reading it is bounded in size, depth and number."""
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, tzinfo
@@ -46,6 +47,8 @@ class Limits(Struct, frozen=True):
     """How many requests of one principal, on average."""
     streams: int = 100
     """How many open streams of one principal."""
+    body_seconds: float = 30.0
+    """How long a body may take to come."""
 
 
 class Call:
@@ -167,7 +170,15 @@ class Call:
             raise invalid(what, misfit(error)) from None
 
     async def body(self) -> bytes:
-        """Read the body, and no more of it than may be."""
+        """Read the body, and no more of it, nor for longer, than may be."""
+        try:
+            async with asyncio.timeout(self.limits.body_seconds):
+                return await self._body()
+        except TimeoutError:
+            said = f"the body has not come within {self.limits.body_seconds:g} s"
+            raise Refusal(408, "TOO_SLOW", said, {"Connection": "close"}) from None
+
+    async def _body(self) -> bytes:
         body = bytearray()
         more = True
         while more:
