@@ -260,7 +260,7 @@ class Jwt:
                 self._client.get_signing_keys()
             except (self._jwt.PyJWTError, OSError, ValueError) as error:
                 self._down_until = time.monotonic() + LOOK_SECONDS
-                logger.error("nobody with a signed token is let in: %s", error)
+                logger.warning("nobody with a signed token is let in: %s", error)
             else:
                 return
         raise Refusal(503, "UNAVAILABLE", "the keys of the identity provider cannot be had now", LATER)
