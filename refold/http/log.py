@@ -5,8 +5,9 @@ byte; otherwise in `data_base64` and `metadata_base64`.
 """
 
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import datetime
+from itertools import accumulate, takewhile
 from typing import Annotated, TypeAlias
 
 import msgspec
@@ -22,6 +23,8 @@ from refold.model.query import AppendCondition, Query
 from refold.model.record import NewEvent, StoredEvent
 
 PAGE = 500
+BYTES = 8 << 20
+"""How many of events one page has, or one event more."""
 FOUND = 50
 Counted: TypeAlias = Annotated[int, Meta(le=MOST)]
 OWN = "refold."
@@ -88,14 +91,22 @@ async def read(call: Call) -> Response:
     query, events = call.principal.seen(asked.query), list[StoredEvent]()
     pinned = end = await call.app.log.head() if asked.upto is None else asked.upto
     # One more is read, to see whether there is more.
-    async for page in call.app.log.read(
+    pages = call.app.log.read(
         query, after=asked.after, upto=pinned, backwards=asked.backwards, limit=limit + 1 if limit > 0 else limit
-    ):
+    )
+    size = 0
+    async for page in pages:
         events += page
         end = page.upto
+        size += sum(map(_size, page))
+        if size > BYTES and len(events) > 1:
+            break
+    if isinstance(pages, AsyncGenerator):
+        await pages.aclose()
     more = None
-    if len(events) > limit > 0:
-        del events[limit:]
+    fit = _fit(events)
+    if 0 < limit < len(events) or fit < len(events):
+        del events[min(limit or fit, fit) :]
         last = events[-1].position
         more = {"after": asked.after, "upto": last - 1} if asked.backwards else {"after": last, "upto": pinned}
         end = end if asked.backwards else last
@@ -117,12 +128,15 @@ async def search(call: Call) -> Response:
         until=call.moment("until"),
         limit=max(call.limit(FOUND), 1),
     )
+    events = findings.events[: _fit(findings.events)]
+    cut = len(events) < len(findings.events)
+    after = events[-1].position - 1 if cut else findings.after
     return answer(
         {
-            "events": [wired(event) for event in findings.events],
-            "after": findings.after,
+            "events": [wired(event) for event in events],
+            "after": after,
             "upto": findings.upto,
-            "next": None if findings.complete else {"before": findings.after + 1},
+            "next": {"before": after + 1} if cut or not findings.complete else None,
         }
     )
 
@@ -181,6 +195,16 @@ def wired(event: StoredEvent) -> Wired:
     elif event.metadata:
         found.metadata_base64 = b64encode(event.metadata).decode()
     return found
+
+
+def _fit(events: Sequence[StoredEvent]) -> int:
+    """Return how many of some events one answer has: the first, and what fits beside it."""
+    sizes = accumulate(map(_size, events))
+    return max(sum(1 for _ in takewhile(lambda size: size <= BYTES, sizes)), 1)
+
+
+def _size(event: StoredEvent) -> int:
+    return len(event.data) + len(event.metadata)
 
 
 def _shown(data: bytes) -> msgspec.Raw | None:
