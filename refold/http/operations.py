@@ -83,9 +83,9 @@ async def skipped(call: Call) -> Response:
 
 
 async def waiting(call: Call) -> Response:
-    """Tell what processes and effects have still to do."""
-    rows = await _operations(call).waiting(call.text("process"))
-    return answer([awaited(each) for each in shown(rows[: call.limit(PAGE)], call.principal)])
+    """Tell what processes and effects have still to do, what is stuck first, then what is due first."""
+    rows = await _operations(call).waiting(call.text("process"), limit=call.limit(PAGE))
+    return answer([awaited(each) for each in shown(rows, call.principal)])
 
 
 async def audit(call: Call) -> Response:
