@@ -106,6 +106,7 @@ class Api:
         """Whether a console shows the last minutes, so that they should be there when it is opened."""
         self._rates = Rates(limits.per_second)
         self._streams = Counter[str]()
+        self._building = Counter[str]()
         self._routes = Routes((each.method, each.path, each) for each in ENDPOINTS)
         self._others = Router(lifespan=self._lifespan)
 
@@ -155,7 +156,8 @@ class Api:
     async def answer(self, endpoint: Endpoint, request: Request) -> Response:
         """Let a request through what all have to pass, and have it answered."""
         principal = await self._let_in(endpoint, request)
-        return self.counted(await endpoint.handle(Call(self.app, request, principal, self.limits)), principal)
+        call = Call(self.app, request, principal, self.limits, self._building)
+        return self.counted(await endpoint.handle(call), principal)
 
     async def _let_in(self, endpoint: Endpoint, request: Request) -> Principal:
         if endpoint.role is None:

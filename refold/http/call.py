@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime, tzinfo
 from itertools import accumulate
 from typing import Any, TypeVar
@@ -47,6 +48,8 @@ class Limits(Struct, frozen=True):
     """How many requests of one principal, on average."""
     streams: int = 100
     """How many open streams of one principal."""
+    building: int = 2
+    """For how many views of the past, which are made anew from the log, one principal may wait at once."""
     body_seconds: float = 30.0
     """How long a body may take to come."""
 
@@ -54,11 +57,19 @@ class Limits(Struct, frozen=True):
 class Call:
     """A request to an endpoint."""
 
-    def __init__(self, app: App, request: Request, principal: Principal, limits: Limits) -> None:
+    def __init__(
+        self,
+        app: App,
+        request: Request,
+        principal: Principal,
+        limits: Limits,
+        building: Counter[str] | None = None,
+    ) -> None:
         self.app = app
         self.request = request
         self.principal = principal
         self.limits = limits
+        self._building = Counter[str]() if building is None else building
         self.headers: dict[bytes, bytes] = dict(request.scope["headers"])
 
     def path(self, name: str) -> str:
@@ -156,6 +167,35 @@ class Call:
         if not 0 < len(key) <= LONGEST_ID:
             raise Refusal(400, "INVALID_QUERY", f"Idempotency-Key has 1 to {LONGEST_ID} characters")
         return f"{self.principal.name}/{what}/{key}"
+
+    async def built(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do what takes long, and is done for one after another; refuse who has enough of it waiting already.
+
+        It is given up if its client leaves.
+        """
+        name, most = self.principal.name, self.limits.building
+        if self._building[name] >= most:
+            work.close()
+            said = f"{name} asks for {most} views as they were already, which are made one after another"
+            raise Refusal(429, "TOO_MANY", said, {"Retry-After": "1"})
+        self._building[name] += 1
+        doing, leaving = asyncio.ensure_future(work), asyncio.ensure_future(self._left())
+        try:
+            await asyncio.wait([doing, leaving], return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done():
+                raise ClientDisconnect
+            return doing.result()
+        finally:
+            doing.cancel()
+            leaving.cancel()
+            await asyncio.gather(doing, leaving, return_exceptions=True)
+            self._building[name] -= 1
+            if not self._building[name]:
+                del self._building[name]
+
+    async def _left(self) -> None:
+        while (await self.request.receive())["type"] != "http.disconnect":
+            pass
 
     async def json(self, decode: Callable[[bytes], T], what: str) -> T:
         """Decode the body; refuse what is too large, too deep, or does not fit."""

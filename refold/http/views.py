@@ -29,11 +29,17 @@ async def find(call: Call) -> Response:
         return answer({"found": hits})
     as_of = call.as_of()
     order = [name for text in call.texts("order") for name in text.split(",")]
-    rows = await view.find(where, order=order, limit=limit, offset=offset, at_least=at_least, as_of=as_of)
-    answered: dict[str, Any] = {"rows": rows, "next": offset + limit if limit and len(rows) == limit else None}
-    if call.flag("count"):
-        answered["count"] = await view.count(where, as_of=as_of)
-    return answer(answered)
+    count = call.flag("count")
+
+    async def looked() -> dict[str, Any]:
+        rows = await view.find(where, order=order, limit=limit, offset=offset, at_least=at_least, as_of=as_of)
+        found: dict[str, Any] = {"rows": rows, "next": offset + limit if limit and len(rows) == limit else None}
+        if count:
+            found["count"] = await view.count(where, as_of=as_of)
+        return found
+
+    is_built = as_of is not None and view.is_built()
+    return answer(await (call.built(looked()) if is_built else looked()))
 
 
 async def get(call: Call) -> Response:
@@ -45,7 +51,9 @@ async def get(call: Call) -> Response:
             f"the key of {row.__name__} is {', '.join(names) or 'empty'}; {len(texts)} values were given"
         )
     key = [_value(row, name, text) for name, text in zip(names, texts, strict=True)]
-    kept = await view.get(*key, at_least=await call.at_least(), as_of=call.as_of())
+    as_of = call.as_of()
+    looked = view.get(*key, at_least=await call.at_least(), as_of=as_of)
+    kept = await (call.built(looked) if as_of is not None and view.is_built(by_key=True) else looked)
     if kept is None:
         raise Refusal(404, "NOT_FOUND", f"{row.__name__} has no row {'/'.join(texts)}")
     return answer(kept)

@@ -146,6 +146,13 @@ class View(Generic[R]):
 
         return await self._look(found)
 
+    def is_built(self, *, by_key: bool = False) -> bool:
+        """Tell whether a question with `as_of` makes the view anew from the log, one after another.
+
+        A question for one row, `by_key`, mostly folds that row only.
+        """
+        return self._past().is_built(self._plain(), by_key=by_key)
+
     async def watch(
         self, where: Mapping[str, Any] | None = None, *, after: int | None = None
     ) -> AsyncIterator[Change[R]]:

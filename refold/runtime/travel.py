@@ -74,6 +74,11 @@ class Travel:
             return await views.count(kept, (*where, *_valid_at(kept, position)))
         return await (await self._as_built(position, None)).count(table, where)
 
+    def is_built(self, table: Table, *, by_key: bool) -> bool:
+        """Tell whether a question makes a view anew from the log, rather than look at what is kept, or fold one key."""
+        folds = by_key and issubclass(table.cls, State) and self._loader.finds(table.cls)
+        return not self._definition.how.history and not folds
+
     async def position(self, as_of: datetime | int) -> int:
         """Return the last position that was known at a time, or not beyond a position."""
         if isinstance(as_of, datetime):
