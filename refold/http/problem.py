@@ -93,6 +93,11 @@ def problem_of(error: Exception) -> Problem:
         case Refusal():
             title = HTTPStatus(error.status).phrase
             return Problem(error.status, error.code, title, error.detail, error.more, error.headers)
+        case StoreError() if status := _status_of(type(error)):  # which names files and hosts
+            logger.warning("a request failed for the log or the views: %s", error, extra={"code": error.code})
+            headers = {"Retry-After": str(RETRY_SECONDS)} if isinstance(error, AGAIN) else {}
+            detail = f"{_title(error)} The log of the server says more."
+            return Problem(status, error.code, _title(error), detail, headers=headers)
         case RefoldError() if status := _status_of(type(error)):
             more = dict(error.data)
             if isinstance(error, Rejected):

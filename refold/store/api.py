@@ -23,6 +23,7 @@ MAX_BATCH_BYTES = 64 << 20
 MAX_BATCH_EVENTS = 100_000
 MAX_TAGS = 250
 """Distinct tags of one event."""
+MAX_VERSION = 2**31 - 1
 MAX_NAME_CHARS = 1_024
 """A type, a tag or an append id, in characters."""
 
@@ -151,8 +152,9 @@ def checked(events: Sequence[NewEvent], append_id: str | None = None) -> list[Ne
             event = NewEvent(event.type, event.data, tags, event.version, event.metadata)
         if len(tags) > MAX_TAGS:
             raise TooLarge(f"an event of type {event.type!r} has {len(tags)} tags; the limit is {MAX_TAGS}")
-        if event.version < 1:
-            raise InvalidEvent(f"an event of type {event.type!r} has version {event.version}; versions start at 1")
+        if not 1 <= event.version <= MAX_VERSION:
+            bounds = f"versions start at 1 and end at {MAX_VERSION}"
+            raise InvalidEvent(f"an event of type {event.type!r} has version {event.version}; {bounds}")
         batch.append(event)
     if total > MAX_BATCH_BYTES:
         raise TooLarge(f"an append of {total:,} bytes; the limit is {MAX_BATCH_BYTES:,}. Append in several batches")

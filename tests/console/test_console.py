@@ -151,7 +151,7 @@ async def test_who_comes_in_late_gets_to_where_they_wanted(keys: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "to", ["https://evil.example/", "//evil.example", "/\\evil.example", "/log/head", "/console/\n"]
+    "to", ["https://evil.example/", "//evil.example", "/\\evil.example", "/log/head", "/console/\n", "http://["]
 )
 async def test_nobody_is_led_elsewhere(keys: Path, to: str) -> None:
     token = create(keys, "ann", "reader")

@@ -57,6 +57,8 @@ class LimitRules(StoreRules):
         """L3: an empty type, tag or append id is refused."""
         store = await bench.open()
         await refuses(store, InvalidEvent, event(""))
+        for version in (0, 2**31, 10**30):
+            await refuses(store, InvalidEvent, event("Noted", version=version))
         await refuses(store, InvalidEvent, event("Noted", "t", ""))
         await refuses(store, InvalidEvent, append_id="")
 
