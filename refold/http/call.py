@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from datetime import UTC, datetime, tzinfo
 from itertools import accumulate
 from typing import Any, TypeVar
@@ -23,6 +23,8 @@ from refold.model.body import UNFIT, invalid, misfit
 T = TypeVar("T")
 POSITION = "Refold-Position"
 """The header that says from which position on an outcome can be seen."""
+SEVERAL = ("types", "tags", "order")
+"""Query parameters that may be given several times."""
 LONGEST_ID = 200
 """Characters of an `Idempotency-Key`."""
 MOST = 2**63 - 1
@@ -100,6 +102,17 @@ class Call:
     def texts(self, name: str) -> list[str]:
         """Return all values of a query parameter."""
         return self.request.query_params.getlist(name) if self.request.scope["query_string"] else []
+
+    def must_ask(self, names: Collection[str]) -> None:
+        """Refuse parameters of other names, and what is given twice and taken once: it was meant to say something."""
+        if not self.request.scope["query_string"]:
+            return
+        for name, count in Counter(name for name, _ in self.request.query_params.multi_items()).items():
+            if name not in names:
+                known = ", ".join(names) or "none"
+                raise Refusal(400, "INVALID_QUERY", f"there is no parameter {name[:40]!r} here; there is {known}")
+            if count > 1 and name not in SEVERAL:
+                raise Refusal(400, "INVALID_QUERY", f"{name[:40]} is given {count} times, and means one thing")
 
     def number(self, name: str, otherwise: int | None = None) -> int | None:
         """Return a query parameter that is a whole number."""

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
-from refold.errors import InvalidEvent
+from refold.errors import InvalidEvent, InvalidQuery
 from refold.http.call import MOST, Call, answer
 from refold.http.problem import Refusal
 from refold.http.stream import EventStream, Sent
@@ -230,6 +230,8 @@ def _new(event: Given) -> NewEvent:
 def _bytes(raw: msgspec.Raw | msgspec.UnsetType, base64: str | None, otherwise: bytes) -> bytes:
     if base64 is None:
         return otherwise if isinstance(raw, msgspec.UnsetType) else bytes(raw)
+    if not isinstance(raw, msgspec.UnsetType):
+        raise InvalidEvent("an event has its data, and its metadata, as JSON or as base64, not both")
     try:
         return b64decode(base64, validate=True)
     except ValueError as error:  # binascii's own, or of what is no ASCII
@@ -238,10 +240,12 @@ def _bytes(raw: msgspec.Raw | msgspec.UnsetType, base64: str | None, otherwise: 
 
 def _query(call: Call) -> Query:
     """Read a query: `types=OrderPlaced&tags=order:o-1`, each as often as need be, or a whole one as JSON."""
+    types, tags = call.texts("types"), call.texts("tags")
     if (text := call.text("query")) is not None:
+        if types or tags:
+            raise InvalidQuery("a whole query says types and tags itself: give it, or those")
         try:
             return msgspec.json.decode(text, type=Query)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise invalid("query", misfit(error)) from None
-    types, tags = call.texts("types"), call.texts("tags")
     return Query.of(types=types, tags=tags) if types or tags else Query()

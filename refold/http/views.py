@@ -1,6 +1,6 @@
 """`GET /views/OrderSummary?status=open&order=-total`: the rows of views, filtered, in pages, now and as they were."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -14,7 +14,9 @@ from refold.model.hints import hints
 from refold.runtime.look import View
 from refold.view.find import COMPARES
 
-ASKED = ("order", "limit", "offset", "at_least", "as_of", "search", "count", "where", "after")
+FOUND = ("order", "limit", "offset", "at_least", "as_of", "search", "count", "where")
+WATCHED = ("where", "after")
+ASKED = (*FOUND, "after")
 """What a query says besides the fields of rows; a field called so is asked for in `where`, as JSON."""
 PAGE = 100
 
@@ -22,9 +24,11 @@ PAGE = 100
 async def find(call: Call) -> Response:
     """Find rows by their fields, or search for words in them."""
     row, view = _view(call)
-    where, at_least = conditions(call, row), await call.at_least()
+    where, at_least = conditions(call, row, FOUND), await call.at_least()
     limit, offset = call.limit(PAGE), call.number("offset", 0) or 0
     if (words := call.text("search")) is not None:
+        if apart := [name for name in ("as_of", "order", "count") if call.text(name) is not None]:
+            raise InvalidQuery(f"search gives the best rows first, of those there are now, so without {apart[0]}")
         hits = await view.search(words, where=where, limit=limit, offset=offset, at_least=at_least)
         return answer({"found": hits})
     as_of = call.as_of()
@@ -65,7 +69,7 @@ async def watch(call: Call) -> Response:
     Its events bear the position before them: who comes back with `Last-Event-ID` may see rows again, but misses none.
     """
     row, view = _view(call)
-    where = conditions(call, row)
+    where = conditions(call, row, WATCHED)
     after = await call.resumed()
     start = await call.app.head() if after is None else after
 
@@ -79,18 +83,22 @@ async def watch(call: Call) -> Response:
     return EventStream(changes())
 
 
-def conditions(call: Call, row: type) -> dict[str, Any]:
-    """Read what rows have to meet: `status=open`, `total__ge=10`, `status__in=open,paid`, or all of it as JSON."""
-    found: dict[str, Any] = {}
-    for term, text in call.request.query_params.multi_items():
-        if term not in ASKED:
-            found[term] = _compared(row, term, text)
+def conditions(call: Call, row: type, asks: Collection[str]) -> dict[str, Any]:
+    """Read what rows have to meet: `status=open`, `total__ge=10`, `status__in=open,paid`, or all of it as JSON.
+
+    Besides that, a request may ask these.
+    """
+    terms = [term for term in call.request.query_params if term not in ASKED]
+    found = {term: _compared(row, term, call.text(term) or "") for term in terms}
+    call.must_ask([*asks, *terms])
     if (where := call.text("where")) is not None:
         try:
             given = msgspec.json.decode(where, type=dict[str, Any])
         except (msgspec.MsgspecError, RecursionError) as error:
             raise InvalidQuery(f"where={where[:100]!r} is no JSON object: {error}") from None
         for term, value in given.items():
+            if term in found:
+                raise InvalidQuery(f"{term} is asked twice: in `where`, and by itself")
             found[term] = _converted(row, term, value)
     return found
 
