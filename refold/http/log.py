@@ -142,19 +142,23 @@ async def search(call: Call) -> Response:
 
 
 async def append(call: Call) -> Response:
-    """Append a batch, whole or not at all."""
+    """Append a batch, whole or not at all.
+
+    It takes who sees all: what is appended past all decisions, and its conditions, would reach beyond some tags.
+    """
+    call.principal.must_see_all("appends")
     batch = await call.json(msgspec.json.Decoder(Batch).decode, "batch")
     events = [_new(event) for event in batch.events]
     for event in events:
         if event.type.startswith(OWN):
             raise Refusal(403, "FORBIDDEN", f"{event.type} is what Refold itself records; nobody else writes it")
-        call.principal.must_see(event.tags, f"an event with the tags {', '.join(event.tags) or 'none'}")
     result = await call.app.log.append(events, batch.condition, append_id=batch.append_id)
     return answer(result, position=result.last)
 
 
 async def appended(call: Call) -> Response:
     """Return the result of the append that had an id, if it is remembered."""
+    call.principal.must_see_all("appends")
     append_id = call.path("id")
     result = await call.app.log.appended(append_id)
     if result is None:
