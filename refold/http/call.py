@@ -87,8 +87,9 @@ class Call:
 
     def keys(self, parts: int) -> list[str]:
         """Return what follows so many parts of the path, each decoded: a key may hold a slash, written %2F."""
-        own = self.raw_path.removeprefix(self.request.scope.get("root_path", ""))
-        return [unquote(each) for each in own.split("/")[parts + 1 :] if each]
+        # This path is encoded, and the root that an app is mounted under is not; both have the same parts.
+        root = str(self.request.scope.get("root_path", "")).rstrip("/").count("/")
+        return [unquote(each) for each in self.raw_path.split("/")[root + parts + 1 :] if each]
 
     def header(self, name: str) -> str | None:
         """Return a header by its name in small letters, if it is there."""
