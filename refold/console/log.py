@@ -10,6 +10,7 @@ from starlette.responses import Response
 from refold.console.visit import Visit
 from refold.errors import UnreadableEvent
 from refold.http.call import whole
+from refold.http.operations import said_to
 from refold.http.problem import Refusal
 from refold.http.stream import EventStream, Sent
 from refold.model.message import Event, stored_name
@@ -157,7 +158,7 @@ async def event(visit: Visit) -> Response:
         raw_metadata=stored.metadata or b"{}",
         decoded=[(type(each).__name__, each) for each in decoded],
         is_as_stored=[_name(type(each)) for each in decoded] == [(stored.type, stored.version)],
-        trouble=trouble,
+        trouble=said_to(visit.principal, trouble),
         stories=_stories(visit, decoded),
         before=await _beside(visit, everything, upto=stored.position - 1, backwards=True),
         behind=await _beside(visit, everything, after=stored.position),

@@ -100,6 +100,9 @@ def over(desk: Desk, request: Request) -> Response:
 
 def _own(wanted: str, visit: Visit) -> str:
     """Return where somebody wanted to go, if that is in this console."""
-    parts = urlsplit(wanted)
+    try:
+        parts = urlsplit(wanted)
+    except ValueError:  # of what no address looks like
+        return visit.url("")
     inside = wanted.startswith(f"{visit.root}/") and not parts.scheme and not parts.netloc and "\\" not in wanted
     return wanted if inside and wanted.isprintable() else visit.url("")

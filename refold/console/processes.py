@@ -1,7 +1,5 @@
 """What processes and effects have still to do: timers, what is stuck, and giving it up."""
 
-from datetime import UTC, datetime
-
 from starlette.responses import Response
 
 from refold.console.acting import done, tried
@@ -17,22 +15,23 @@ async def show(visit: Visit) -> Response:
     process = visit.text("process") or None
     described = visit.app.describe()
     names = [*described["processes"], *described["effects"]]
-    waiting = await visit.app.operations.waiting(process) if names else []
+    operations = visit.app.operations
+    waiting = await operations.waiting(process, limit=MOST) if names else []
+    left = await operations.left(process if names else None)
     only_stuck = visit.text("stuck") == "yes"
     wanted = [each for each in waiting if each.is_stuck or not only_stuck]
-    wanted.sort(key=lambda each: (not each.is_stuck, each.due or datetime.max.replace(tzinfo=UTC), each.position))
-    standing = [each for each in await visit.app.operations.standing() if each.kind in ("process", "effect")]
+    standing = [each for each in await operations.standing() if each.kind in ("process", "effect")]
     return visit.page(
         "processes.html",
         names=names,
         process=process,
         only_stuck=only_stuck,
-        rows=[awaited(each) for each in shown(wanted[:MOST], visit.principal)],
-        count=len(wanted),
-        stuck=sum(each.is_stuck for each in waiting),
-        timers=sum(bool(each.name) for each in waiting),
+        rows=[awaited(each) for each in shown(wanted, visit.principal)],
+        count=left.stuck if only_stuck else left.count,
+        stuck=left.stuck,
+        timers=left.timers,
         next_due=min((each.due for each in waiting if each.due and not each.error), default=None),
-        standing=standing,
+        standing=shown(standing, visit.principal),
     )
 
 
@@ -43,7 +42,7 @@ async def resume(visit: Visit) -> Response:
 
     async def work() -> str:
         operations = visit.app.operations
-        await operations.waiting(name)  # refuses a name that there is not
+        await operations.waiting(name, limit=1)  # refuses a name that there is not
         wanted = [each for each in await operations.parked(name) if each.error and key in ("", *each.keys[:1])]
         if not wanted:
             return f"{name} has nothing that fails{f' for {key}' if key else ''} any more"

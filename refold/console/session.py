@@ -5,6 +5,7 @@ The cookie says by which proof they are known again, and the keys are asked each
 
 import os
 import secrets
+from urllib.parse import quote
 
 from itsdangerous import BadData, URLSafeTimedSerializer
 from starlette.requests import Request
@@ -19,11 +20,13 @@ SESSION = "refold_session"
 NOTICE = "refold_notice"
 SECONDS = 12 * 3600
 NOTICE_SECONDS = 60
+MOST_ENDED = 10_000
+"""How many sessions that were ended are remembered."""
 
 
 def root_of(request: Request) -> str:
-    """Return the path under which the console of a request stands."""
-    root = str(request.scope.get("root_path", ""))
+    """Return the path under which the console of a request stands, encoded."""
+    root = quote(str(request.scope.get("root_path", "")).rstrip("/"))
     return root if root.endswith(PREFIX) else root + PREFIX
 
 
@@ -34,26 +37,39 @@ class Sessions:
         self._access = access
         secret = os.environ.get(SECRET) or secrets.token_urlsafe(32)
         self._sessions = URLSafeTimedSerializer(secret, salt=SESSION)
+        self._ended: dict[str, None] = {}
+        """By their numbers, the oldest first."""
         self._notices = URLSafeTimedSerializer(secret, salt=NOTICE)
 
     async def principal(self, request: Request) -> Principal | None:
         """Return who asks; None if they have to come in first."""
         if self._access.is_local:
             return await self._access.principal(request)
+        cookie = request.cookies.get(SESSION, "")
         try:
-            proof = self._sessions.loads(request.cookies.get(SESSION, ""), max_age=SECONDS)
-        except BadData:
+            proof, number = self._sessions.loads(cookie, max_age=SECONDS)
+        except (BadData, TypeError, ValueError):
             return None
-        return await self._access.again(str(proof))
+        return None if number in self._ended else await self._access.again(str(proof))
 
     async def begin(self, request: Request, response: Response, token: str) -> Principal:
         """Let in who has this key or token, or refuse; the response brings the cookie."""
         principal = await self._access.owner(token)
-        self._set(request, response, SESSION, str(self._sessions.dumps(principal.proof)), SECONDS)
+        self._set(
+            request, response, SESSION, str(self._sessions.dumps([principal.proof, secrets.token_hex(8)])), SECONDS
+        )
         return principal
 
     def end(self, request: Request, response: Response) -> None:
-        """Forget who has come in."""
+        """Forget who has come in; the cookie is good for nothing from now on, as far as this process knows."""
+        try:
+            _, number = self._sessions.loads(request.cookies.get(SESSION, ""), max_age=SECONDS)
+        except (BadData, TypeError, ValueError):
+            pass
+        else:
+            self._ended[str(number)] = None
+            while len(self._ended) > MOST_ENDED:
+                del self._ended[next(iter(self._ended))]
         self._set(request, response, SESSION, "", 0)
 
     def note(self, request: Request, response: Response, text: str, *, good: bool) -> None:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from refold.console.visit import Visit
 from refold.http import states
+from refold.http.operations import said_to
 from refold.model.state import State, state_kind
 from refold.runtime.story import Step, Story
 
@@ -201,6 +202,11 @@ class _Told:
             )
             for each in found
         ]
+
+    @property
+    def trouble(self) -> str:
+        """Why the step that leads to the place was passed over, if it was."""
+        return said_to(self._visit.principal, self.step.error) if self.step else ""
 
     def shell(self) -> str:
         """Return what tells it on the command line, up to the place."""

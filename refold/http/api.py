@@ -44,6 +44,8 @@ class Endpoint(Struct, frozen=True):
     role: Role | None
     """The least that one must be; None: anybody, even without a key."""
     handle: Handle
+    asks: tuple[str, ...] | None = ()
+    """The query parameters that it takes, and no others; None: it looks at them itself, or at none."""
 
 
 async def described(call: Call) -> Response:
@@ -51,31 +53,35 @@ async def described(call: Call) -> Response:
     return answer(document(call.app))
 
 
+WHEN = ("as_of", "effective")
+STORY = ("after", "upto", "limit", "states", *WHEN)
+ROW = ("at_least", "as_of")
+QUERY = ("types", "tags", "query")
 ENDPOINTS = (
-    Endpoint("POST", "/commands/{name}", "writer", commands.execute),
-    Endpoint("GET", "/states/{name}", "reader", states.load),
-    Endpoint("GET", "/states/{name}/{key:path}", "reader", states.load),
-    Endpoint("GET", "/stories/{name}", "reader", stories.tell),
-    Endpoint("GET", "/stories/{name}/{key:path}", "reader", stories.tell),
+    Endpoint("POST", "/commands/{name}", "writer", commands.execute, ("occurred_at",)),
+    Endpoint("GET", "/states/{name}", "reader", states.load, WHEN),
+    Endpoint("GET", "/states/{name}/{key:path}", "reader", states.load, WHEN),
+    Endpoint("GET", "/stories/{name}", "reader", stories.tell, STORY),
+    Endpoint("GET", "/stories/{name}/{key:path}", "reader", stories.tell, STORY),
     Endpoint("GET", "/causes/{position}", "reader", causes.tell),
-    Endpoint("GET", "/views/{name}", "reader", views.find),
-    Endpoint("GET", "/views/{name}/rows", "reader", views.get),
-    Endpoint("GET", "/views/{name}/rows/{key:path}", "reader", views.get),
-    Endpoint("GET", "/views/{name}/watch", "reader", views.watch),
-    Endpoint("GET", "/log/events", "reader", log.read),
+    Endpoint("GET", "/views/{name}", "reader", views.find, None),
+    Endpoint("GET", "/views/{name}/rows", "reader", views.get, ROW),
+    Endpoint("GET", "/views/{name}/rows/{key:path}", "reader", views.get, ROW),
+    Endpoint("GET", "/views/{name}/watch", "reader", views.watch, None),
+    Endpoint("GET", "/log/events", "reader", log.read, (*QUERY, "after", "upto", "backwards", "limit")),
     Endpoint("POST", "/log/events", "admin", log.append),
     Endpoint("POST", "/log/read", "reader", log.read),
-    Endpoint("GET", "/log/search", "reader", log.search),
+    Endpoint("GET", "/log/search", "reader", log.search, ("text", "since", "until", "before", "limit", *QUERY)),
     Endpoint("GET", "/log/appends/{id:path}", "admin", log.appended),
     Endpoint("GET", "/log/head", "reader", log.head),
-    Endpoint("GET", "/log/follow", "reader", log.follow),
+    Endpoint("GET", "/log/follow", "reader", log.follow, (*QUERY, "after")),
     Endpoint("GET", "/operations/standing", "reader", operations.standing),
     Endpoint("GET", "/operations/projections/{name}", "reader", operations.versions),
-    Endpoint("GET", "/operations/parked", "reader", operations.parked),
-    Endpoint("GET", "/operations/parked/at/{position}", "reader", operations.inspect),
-    Endpoint("GET", "/operations/skipped", "reader", operations.skipped),
-    Endpoint("GET", "/operations/waiting", "reader", operations.waiting),
-    Endpoint("GET", "/operations/audit", "reader", operations.audit),
+    Endpoint("GET", "/operations/parked", "reader", operations.parked, ("of", "group", "limit")),
+    Endpoint("GET", "/operations/parked/at/{position}", "reader", operations.inspect, ("of",)),
+    Endpoint("GET", "/operations/skipped", "reader", operations.skipped, ("limit",)),
+    Endpoint("GET", "/operations/waiting", "reader", operations.waiting, ("process", "limit")),
+    Endpoint("GET", "/operations/audit", "reader", operations.audit, ("about", "actor", "before", "limit")),
     Endpoint("POST", "/operations/parked/retry", "operator", operations.retry),
     Endpoint("POST", "/operations/parked/skip", "operator", operations.skip),
     Endpoint("POST", "/operations/processes/{name}/give-up", "operator", operations.give_up),
@@ -87,10 +93,10 @@ ENDPOINTS = (
     Endpoint("POST", "/operations/projections/{name}/rollback", "operator", operations.rollback),
     Endpoint("POST", "/operations/projections/{name}/drop", "operator", operations.drop),
     Endpoint("GET", "/openapi.json", "reader", described),
-    Endpoint("GET", "/health", None, health.alive),
-    Endpoint("GET", "/ready", None, health.ready),
+    Endpoint("GET", "/health", None, health.alive, None),
+    Endpoint("GET", "/ready", None, health.ready, None),
     Endpoint("GET", "/version", "reader", health.version),
-    Endpoint("GET", "/metrics", "reader", metrics.scrape),
+    Endpoint("GET", "/metrics", "reader", metrics.scrape, None),
 )
 
 
@@ -106,6 +112,7 @@ class Api:
         """Whether a console shows the last minutes, so that they should be there when it is opened."""
         self._rates = Rates(limits.per_second)
         self._streams = Counter[str]()
+        self._building = Counter[str]()
         self._routes = Routes((each.method, each.path, each) for each in ENDPOINTS)
         self._others = Router(lifespan=self._lifespan)
 
@@ -155,7 +162,10 @@ class Api:
     async def answer(self, endpoint: Endpoint, request: Request) -> Response:
         """Let a request through what all have to pass, and have it answered."""
         principal = await self._let_in(endpoint, request)
-        return self.counted(await endpoint.handle(Call(self.app, request, principal, self.limits)), principal)
+        call = Call(self.app, request, principal, self.limits, self._building)
+        if endpoint.asks is not None:
+            call.must_ask(endpoint.asks)
+        return self.counted(await endpoint.handle(call), principal)
 
     async def _let_in(self, endpoint: Endpoint, request: Request) -> Principal:
         if endpoint.role is None:

@@ -1,7 +1,9 @@
 """One request: who asks, of which app, and what was given; reading it is bounded in size, depth and number."""
 
+import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from datetime import UTC, datetime, tzinfo
 from itertools import accumulate
 from typing import Any, TypeVar
@@ -21,6 +23,8 @@ from refold.model.body import UNFIT, invalid, misfit
 T = TypeVar("T")
 POSITION = "Refold-Position"
 """The header that says from which position on an outcome can be seen."""
+SEVERAL = ("types", "tags", "order")
+"""Query parameters that may be given several times."""
 LONGEST_ID = 200
 """Characters of an `Idempotency-Key`."""
 MOST = 2**63 - 1
@@ -46,16 +50,28 @@ class Limits(Struct, frozen=True):
     """How many requests of one principal, on average."""
     streams: int = 100
     """How many open streams of one principal."""
+    building: int = 2
+    """For how many views of the past, which are made anew from the log, one principal may wait at once."""
+    body_seconds: float = 30.0
+    """How long a body may take to come."""
 
 
 class Call:
     """A request to an endpoint."""
 
-    def __init__(self, app: App, request: Request, principal: Principal, limits: Limits) -> None:
+    def __init__(
+        self,
+        app: App,
+        request: Request,
+        principal: Principal,
+        limits: Limits,
+        building: Counter[str] | None = None,
+    ) -> None:
         self.app = app
         self.request = request
         self.principal = principal
         self.limits = limits
+        self._building = Counter[str]() if building is None else building
         self.headers: dict[bytes, bytes] = dict(request.scope["headers"])
 
     def path(self, name: str) -> str:
@@ -71,8 +87,9 @@ class Call:
 
     def keys(self, parts: int) -> list[str]:
         """Return what follows so many parts of the path, each decoded: a key may hold a slash, written %2F."""
-        own = self.raw_path.removeprefix(self.request.scope.get("root_path", ""))
-        return [unquote(each) for each in own.split("/")[parts + 1 :] if each]
+        # This path is encoded, and the root that an app is mounted under is not; both have the same parts.
+        root = str(self.request.scope.get("root_path", "")).rstrip("/").count("/")
+        return [unquote(each) for each in self.raw_path.split("/")[root + parts + 1 :] if each]
 
     def header(self, name: str) -> str | None:
         """Return a header by its name in small letters, if it is there."""
@@ -86,6 +103,17 @@ class Call:
     def texts(self, name: str) -> list[str]:
         """Return all values of a query parameter."""
         return self.request.query_params.getlist(name) if self.request.scope["query_string"] else []
+
+    def must_ask(self, names: Collection[str]) -> None:
+        """Refuse parameters of other names, and what is given twice and taken once: it was meant to say something."""
+        if not self.request.scope["query_string"]:
+            return
+        for name, count in Counter(name for name, _ in self.request.query_params.multi_items()).items():
+            if name not in names:
+                known = ", ".join(names) or "none"
+                raise Refusal(400, "INVALID_QUERY", f"there is no parameter {name[:40]!r} here; there is {known}")
+            if count > 1 and name not in SEVERAL:
+                raise Refusal(400, "INVALID_QUERY", f"{name[:40]} is given {count} times, and means one thing")
 
     def number(self, name: str, otherwise: int | None = None) -> int | None:
         """Return a query parameter that is a whole number."""
@@ -154,6 +182,35 @@ class Call:
             raise Refusal(400, "INVALID_QUERY", f"Idempotency-Key has 1 to {LONGEST_ID} characters")
         return f"{self.principal.name}/{what}/{key}"
 
+    async def built(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do what takes long, and is done for one after another; refuse who has enough of it waiting already.
+
+        It is given up if its client leaves.
+        """
+        name, most = self.principal.name, self.limits.building
+        if self._building[name] >= most:
+            work.close()
+            said = f"{name} asks for {most} views as they were already, which are made one after another"
+            raise Refusal(429, "TOO_MANY", said, {"Retry-After": "1"})
+        self._building[name] += 1
+        doing, leaving = asyncio.ensure_future(work), asyncio.ensure_future(self._left())
+        try:
+            await asyncio.wait([doing, leaving], return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done():
+                raise ClientDisconnect
+            return doing.result()
+        finally:
+            doing.cancel()
+            leaving.cancel()
+            await asyncio.gather(doing, leaving, return_exceptions=True)
+            self._building[name] -= 1
+            if not self._building[name]:
+                del self._building[name]
+
+    async def _left(self) -> None:
+        while (await self.request.receive())["type"] != "http.disconnect":
+            pass
+
     async def json(self, decode: Callable[[bytes], T], what: str) -> T:
         """Decode the body; refuse what is too large, too deep, or does not fit."""
         kind = (self.header("content-type") or "").partition(";")[0].strip().lower()
@@ -167,7 +224,15 @@ class Call:
             raise invalid(what, misfit(error)) from None
 
     async def body(self) -> bytes:
-        """Read the body, and no more of it than may be."""
+        """Read the body, and no more of it, nor for longer, than may be."""
+        try:
+            async with asyncio.timeout(self.limits.body_seconds):
+                return await self._body()
+        except TimeoutError:
+            said = f"the body has not come within {self.limits.body_seconds:g} s"
+            raise Refusal(408, "TOO_SLOW", said, {"Connection": "close"}) from None
+
+    async def _body(self) -> bytes:
         body = bytearray()
         more = True
         while more:

@@ -5,15 +5,16 @@ byte; otherwise in `data_base64` and `metadata_base64`.
 """
 
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import datetime
+from itertools import accumulate, takewhile
 from typing import Annotated, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
-from refold.errors import InvalidEvent
+from refold.errors import InvalidEvent, InvalidQuery
 from refold.http.call import MOST, Call, answer
 from refold.http.problem import Refusal
 from refold.http.stream import EventStream, Sent
@@ -22,6 +23,8 @@ from refold.model.query import AppendCondition, Query
 from refold.model.record import NewEvent, StoredEvent
 
 PAGE = 500
+BYTES = 8 << 20
+"""How many of events one page has, or one event more."""
 FOUND = 50
 Counted: TypeAlias = Annotated[int, Meta(le=MOST)]
 OWN = "refold."
@@ -88,14 +91,22 @@ async def read(call: Call) -> Response:
     query, events = call.principal.seen(asked.query), list[StoredEvent]()
     pinned = end = await call.app.log.head() if asked.upto is None else asked.upto
     # One more is read, to see whether there is more.
-    async for page in call.app.log.read(
+    pages = call.app.log.read(
         query, after=asked.after, upto=pinned, backwards=asked.backwards, limit=limit + 1 if limit > 0 else limit
-    ):
+    )
+    size = 0
+    async for page in pages:
         events += page
         end = page.upto
+        size += sum(map(_size, page))
+        if size > BYTES and len(events) > 1:
+            break
+    if isinstance(pages, AsyncGenerator):
+        await pages.aclose()
     more = None
-    if len(events) > limit > 0:
-        del events[limit:]
+    fit = _fit(events)
+    if 0 < limit < len(events) or fit < len(events):
+        del events[min(limit or fit, fit) :]
         last = events[-1].position
         more = {"after": asked.after, "upto": last - 1} if asked.backwards else {"after": last, "upto": pinned}
         end = end if asked.backwards else last
@@ -117,30 +128,37 @@ async def search(call: Call) -> Response:
         until=call.moment("until"),
         limit=max(call.limit(FOUND), 1),
     )
+    events = findings.events[: _fit(findings.events)]
+    cut = len(events) < len(findings.events)
+    after = events[-1].position - 1 if cut else findings.after
     return answer(
         {
-            "events": [wired(event) for event in findings.events],
-            "after": findings.after,
+            "events": [wired(event) for event in events],
+            "after": after,
             "upto": findings.upto,
-            "next": None if findings.complete else {"before": findings.after + 1},
+            "next": {"before": after + 1} if cut or not findings.complete else None,
         }
     )
 
 
 async def append(call: Call) -> Response:
-    """Append a batch, whole or not at all."""
+    """Append a batch, whole or not at all.
+
+    It takes who sees all: what is appended past all decisions, and its conditions, would reach beyond some tags.
+    """
+    call.principal.must_see_all("appends")
     batch = await call.json(msgspec.json.Decoder(Batch).decode, "batch")
     events = [_new(event) for event in batch.events]
     for event in events:
         if event.type.startswith(OWN):
             raise Refusal(403, "FORBIDDEN", f"{event.type} is what Refold itself records; nobody else writes it")
-        call.principal.must_see(event.tags, f"an event with the tags {', '.join(event.tags) or 'none'}")
     result = await call.app.log.append(events, batch.condition, append_id=batch.append_id)
     return answer(result, position=result.last)
 
 
 async def appended(call: Call) -> Response:
     """Return the result of the append that had an id, if it is remembered."""
+    call.principal.must_see_all("appends")
     append_id = call.path("id")
     result = await call.app.log.appended(append_id)
     if result is None:
@@ -183,6 +201,16 @@ def wired(event: StoredEvent) -> Wired:
     return found
 
 
+def _fit(events: Sequence[StoredEvent]) -> int:
+    """Return how many of some events one answer has: the first, and what fits beside it."""
+    sizes = accumulate(map(_size, events))
+    return max(sum(1 for _ in takewhile(lambda size: size <= BYTES, sizes)), 1)
+
+
+def _size(event: StoredEvent) -> int:
+    return len(event.data) + len(event.metadata)
+
+
 def _shown(data: bytes) -> msgspec.Raw | None:
     """Return bytes that can stand in JSON as they are; None for others."""
     try:
@@ -206,6 +234,8 @@ def _new(event: Given) -> NewEvent:
 def _bytes(raw: msgspec.Raw | msgspec.UnsetType, base64: str | None, otherwise: bytes) -> bytes:
     if base64 is None:
         return otherwise if isinstance(raw, msgspec.UnsetType) else bytes(raw)
+    if not isinstance(raw, msgspec.UnsetType):
+        raise InvalidEvent("an event has its data, and its metadata, as JSON or as base64, not both")
     try:
         return b64decode(base64, validate=True)
     except ValueError as error:  # binascii's own, or of what is no ASCII
@@ -214,10 +244,12 @@ def _bytes(raw: msgspec.Raw | msgspec.UnsetType, base64: str | None, otherwise: 
 
 def _query(call: Call) -> Query:
     """Read a query: `types=OrderPlaced&tags=order:o-1`, each as often as need be, or a whole one as JSON."""
+    types, tags = call.texts("types"), call.texts("tags")
     if (text := call.text("query")) is not None:
+        if types or tags:
+            raise InvalidQuery("a whole query says types and tags itself: give it, or those")
         try:
             return msgspec.json.decode(text, type=Query)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise invalid("query", misfit(error)) from None
-    types, tags = call.texts("types"), call.texts("tags")
     return Query.of(types=types, tags=tags) if types or tags else Query()

@@ -66,6 +66,7 @@ PROBLEMS: Mapping[str, str] = {
     "401": "Nobody knows this key or token",
     "403": "Not allowed",
     "404": "There is no such thing",
+    "408": "It took too long to come",
     "409": "The domain says no, or others were faster",
     "413": "Too large",
     "415": "Not JSON",

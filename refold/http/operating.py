@@ -162,7 +162,7 @@ TOLD = (
         "get",
         "/operations/waiting",
         "waiting",
-        "What processes and effects have still to do.",
+        "What processes and effects have still to do, what is stuck first, then what is due first.",
         list[Awaited],
         asks=("process", "limit"),
     ),

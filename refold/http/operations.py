@@ -83,9 +83,9 @@ async def skipped(call: Call) -> Response:
 
 
 async def waiting(call: Call) -> Response:
-    """Tell what processes and effects have still to do."""
-    rows = await _operations(call).waiting(call.text("process"))
-    return answer([awaited(each) for each in shown(rows[: call.limit(PAGE)], call.principal)])
+    """Tell what processes and effects have still to do, what is stuck first, then what is due first."""
+    rows = await _operations(call).waiting(call.text("process"), limit=call.limit(PAGE))
+    return answer([awaited(each) for each in shown(rows, call.principal)])
 
 
 async def audit(call: Call) -> Response:
@@ -186,6 +186,11 @@ async def drop(call: Call) -> Response:
 def shown(rows: Iterable[T], principal: Principal) -> list[T]:
     """Return rows as somebody is shown them: what programs say of their failures is for operators."""
     return list(rows) if principal.can_be("operator") else [_withheld(each) for each in rows]
+
+
+def said_to(principal: Principal, words: str) -> str:
+    """Return what a program says of a failure, as somebody is shown it."""
+    return words if not words or principal.can_be("operator") else WITHHELD
 
 
 def fails(parked: Parked) -> Fails:

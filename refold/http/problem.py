@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from refold.errors import (
@@ -55,6 +56,8 @@ STATUS: Mapping[type[RefoldError], int] = {
 AGAIN = (StoreBusy, Unavailable, NotKept, WaitTimeout)
 """What may pass by itself."""
 RETRY_SECONDS = 1
+GONE = 499
+"""The status under which requests are counted whose client left amid them, as nginx has it."""
 
 logger = logging.getLogger("refold.http")
 
@@ -85,9 +88,16 @@ class Problem(Struct, frozen=True):
 def problem_of(error: Exception) -> Problem:
     """Return what is told of a request that failed; what is nobody's business outside is logged, and not told."""
     match error:
+        case ClientDisconnect():  # nobody is there to be told, and nothing has failed
+            return Problem(GONE, "CLIENT_GONE", "Client Closed Request", "Who asked left before all of it had come.")
         case Refusal():
             title = HTTPStatus(error.status).phrase
             return Problem(error.status, error.code, title, error.detail, error.more, error.headers)
+        case StoreError() if status := _status_of(type(error)):  # which names files and hosts
+            logger.warning("a request failed for the log or the views: %s", error, extra={"code": error.code})
+            headers = {"Retry-After": str(RETRY_SECONDS)} if isinstance(error, AGAIN) else {}
+            detail = f"{_title(error)} The log of the server says more."
+            return Problem(status, error.code, _title(error), detail, headers=headers)
         case RefoldError() if status := _status_of(type(error)):
             more = dict(error.data)
             if isinstance(error, Rejected):
@@ -103,10 +113,14 @@ def problem_of(error: Exception) -> Problem:
 def response_to(error: Exception) -> Response:
     """Return the answer to a request that failed."""
     told = problem_of(error)
+    return Response(encoded(told), told.status, headers=dict(told.headers), media_type=MEDIA_TYPE)
+
+
+def encoded(told: Problem) -> bytes:
+    """Return a problem as a JSON document."""
     fields = {"title": told.title, "status": told.status, "detail": told.detail, "code": told.code}
     problem = {**told.more, "type": f"urn:refold:problem:{told.code}", **fields}
-    body = msgspec.json.encode(problem, enc_hook=str)
-    return Response(body, told.status, headers=dict(told.headers), media_type=MEDIA_TYPE)
+    return msgspec.json.encode(problem, enc_hook=str)
 
 
 def _status_of(kind: type[RefoldError]) -> int | None:

@@ -21,6 +21,10 @@ from refold.runtime.logs import Form
 VARIABLE = "REFOLD_SERVED"
 """Where a process that starts others says what they are to serve."""
 STOP_SECONDS = 5
+CONNECTIONS = 5_000
+"""How many may be open, streams among them, of each process; who comes then gets 503."""
+IDLE_SECONDS = 10
+"""How long a connection is kept on which nothing is asked any more."""
 
 
 class Served(Struct, frozen=True):
@@ -90,6 +94,8 @@ def serve(served: Served, factory: str, application: ASGIApp | None = None) -> N
         ssl_version=ssl.PROTOCOL_TLS_SERVER,
         proxy_headers=False,  # who asks is the one who connects, whatever a header says
         server_header=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
         log_config=None,  # its records go where all others do
         log_level="warning",

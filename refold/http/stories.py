@@ -7,8 +7,10 @@ from msgspec import Struct
 from starlette.responses import Response
 
 from refold.http import states
+from refold.http.access import Principal
 from refold.http.call import Call, answer
 from refold.http.log import Wired, wired
+from refold.http.operations import said_to
 from refold.http.problem import Refusal
 from refold.model.change import FieldChange
 from refold.runtime.story import Story
@@ -25,7 +27,7 @@ class ToldStep(Struct, omit_defaults=True):
     state: Any = None
     """As it was after it, if that was asked for."""
     error: str = ""
-    """Why it was passed over, if it was."""
+    """Why it was passed over, if it was; operators see what the program says."""
 
 
 class ToldStory(Struct):
@@ -57,18 +59,18 @@ async def tell(call: Call) -> Response:
         after=call.number("after"),
         limit=limit,
     )
-    return answer(told(story, each=call.flag("states")), position=story.upto)
+    return answer(told(story, call.principal, each=call.flag("states")), position=story.upto)
 
 
-def told(story: Story[Any], *, each: bool) -> ToldStory:
-    """Return a story as it stands in a message; with the state after each step if that is wanted."""
+def told(story: Story[Any], principal: Principal, *, each: bool) -> ToldStory:
+    """Return a story as somebody is told it; with the state after each step if that is wanted."""
     steps = [
         ToldStep(
             wired(step.stored),
             step.occurred_at,
             step.changes,
             step.state if each else None,
-            step.error,
+            said_to(principal, step.error),
         )
         for step in story.steps
     ]

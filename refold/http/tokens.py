@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import re
 import secrets
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -21,6 +22,7 @@ from refold.http.problem import Refusal
 
 logger = logging.getLogger("refold.http")
 PREFIX = "refold_"
+HASH = re.compile("[0-9a-f]{64}")
 LATER = {"Retry-After": "1"}
 LOOK_SECONDS = 1.0
 """How often keys are looked for anew: so long one that was revoked may still work, and a new one may not."""
@@ -73,6 +75,8 @@ class Keys:
 
     async def again(self, proof: str) -> Principal | None:
         """Return whose key has this hash."""
+        if not HASH.fullmatch(proof):  # the proof of a signed token, which does not hang on this file
+            return None
         now = asyncio.get_running_loop().time()
         if now - self._looked > LOOK_SECONDS:
             self._looked = now
@@ -211,6 +215,7 @@ class Jwt:
         self._client: Any = jwt.PyJWKClient(keys, timeout=5, cooldown_duration=LOOK_SECONDS)
         self._issuer, self._audience, self._algorithms = issuer, audience, list(algorithms)
         self._claim = claim
+        self._down_until = 0.0
         self._roles: dict[str, Role] = {name: checked_role(role) for name, role in (roles or _themselves()).items()}
 
     async def principal(self, token: str) -> Principal | None:
@@ -219,7 +224,7 @@ class Jwt:
             return None
         try:
             claims = await asyncio.to_thread(self._claims, token)
-        except self._jwt.PyJWTError:
+        except (self._jwt.PyJWTError, TypeError, ValueError, OverflowError):  # the latter of keys of another kind
             return None
         roles = [self._roles[each] for each in _texts(claims.get(self._claim)) if each in self._roles]
         if not roles:
@@ -240,12 +245,25 @@ class Jwt:
         return Principal(said.name, said.role, proof=proof, called=said.called) if said.until > time.time() else None
 
     def _claims(self, token: str) -> dict[str, Any]:
+        self._ask()
         key = self._client.get_signing_key_from_jwt(token).key
         options = {"require": ["exp", "iss", "aud", "sub"]}
         found: dict[str, Any] = self._jwt.decode(
             token, key, self._algorithms, audience=self._audience, issuer=self._issuer, options=options
         )
         return found
+
+    def _ask(self) -> None:
+        """Have the provider's keys at hand, or refuse; one that could not say them is not asked again at once."""
+        if time.monotonic() >= self._down_until:
+            try:
+                self._client.get_signing_keys()
+            except (self._jwt.PyJWTError, OSError, ValueError) as error:
+                self._down_until = time.monotonic() + LOOK_SECONDS
+                logger.warning("nobody with a signed token is let in: %s", error)
+            else:
+                return
+        raise Refusal(503, "UNAVAILABLE", "the keys of the identity provider cannot be had now", LATER)
 
 
 def _texts(claim: Any) -> list[str]:

@@ -1,6 +1,6 @@
 """`GET /views/OrderSummary?status=open&order=-total`: the rows of views, filtered, in pages, now and as they were."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -14,7 +14,9 @@ from refold.model.hints import hints
 from refold.runtime.look import View
 from refold.view.find import COMPARES
 
-ASKED = ("order", "limit", "offset", "at_least", "as_of", "search", "count", "where", "after")
+FOUND = ("order", "limit", "offset", "at_least", "as_of", "search", "count", "where")
+WATCHED = ("where", "after")
+ASKED = (*FOUND, "after")
 """What a query says besides the fields of rows; a field called so is asked for in `where`, as JSON."""
 PAGE = 100
 
@@ -22,18 +24,26 @@ PAGE = 100
 async def find(call: Call) -> Response:
     """Find rows by their fields, or search for words in them."""
     row, view = _view(call)
-    where, at_least = conditions(call, row), await call.at_least()
+    where, at_least = conditions(call, row, FOUND), await call.at_least()
     limit, offset = call.limit(PAGE), call.number("offset", 0) or 0
     if (words := call.text("search")) is not None:
+        if apart := [name for name in ("as_of", "order", "count") if call.text(name) is not None]:
+            raise InvalidQuery(f"search gives the best rows first, of those there are now, so without {apart[0]}")
         hits = await view.search(words, where=where, limit=limit, offset=offset, at_least=at_least)
         return answer({"found": hits})
     as_of = call.as_of()
     order = [name for text in call.texts("order") for name in text.split(",")]
-    rows = await view.find(where, order=order, limit=limit, offset=offset, at_least=at_least, as_of=as_of)
-    answered: dict[str, Any] = {"rows": rows, "next": offset + limit if limit and len(rows) == limit else None}
-    if call.flag("count"):
-        answered["count"] = await view.count(where, as_of=as_of)
-    return answer(answered)
+    count = call.flag("count")
+
+    async def looked() -> dict[str, Any]:
+        rows = await view.find(where, order=order, limit=limit, offset=offset, at_least=at_least, as_of=as_of)
+        found: dict[str, Any] = {"rows": rows, "next": offset + limit if limit and len(rows) == limit else None}
+        if count:
+            found["count"] = await view.count(where, as_of=as_of)
+        return found
+
+    is_built = as_of is not None and view.is_built()
+    return answer(await (call.built(looked()) if is_built else looked()))
 
 
 async def get(call: Call) -> Response:
@@ -45,7 +55,9 @@ async def get(call: Call) -> Response:
             f"the key of {row.__name__} is {', '.join(names) or 'empty'}; {len(texts)} values were given"
         )
     key = [_value(row, name, text) for name, text in zip(names, texts, strict=True)]
-    kept = await view.get(*key, at_least=await call.at_least(), as_of=call.as_of())
+    as_of = call.as_of()
+    looked = view.get(*key, at_least=await call.at_least(), as_of=as_of)
+    kept = await (call.built(looked) if as_of is not None and view.is_built(by_key=True) else looked)
     if kept is None:
         raise Refusal(404, "NOT_FOUND", f"{row.__name__} has no row {'/'.join(texts)}")
     return answer(kept)
@@ -57,7 +69,7 @@ async def watch(call: Call) -> Response:
     Its events bear the position before them: who comes back with `Last-Event-ID` may see rows again, but misses none.
     """
     row, view = _view(call)
-    where = conditions(call, row)
+    where = conditions(call, row, WATCHED)
     after = await call.resumed()
     start = await call.app.head() if after is None else after
 
@@ -71,18 +83,22 @@ async def watch(call: Call) -> Response:
     return EventStream(changes())
 
 
-def conditions(call: Call, row: type) -> dict[str, Any]:
-    """Read what rows have to meet: `status=open`, `total__ge=10`, `status__in=open,paid`, or all of it as JSON."""
-    found: dict[str, Any] = {}
-    for term, text in call.request.query_params.multi_items():
-        if term not in ASKED:
-            found[term] = _compared(row, term, text)
+def conditions(call: Call, row: type, asks: Collection[str]) -> dict[str, Any]:
+    """Read what rows have to meet: `status=open`, `total__ge=10`, `status__in=open,paid`, or all of it as JSON.
+
+    Besides that, a request may ask these.
+    """
+    terms = [term for term in call.request.query_params if term not in ASKED]
+    found = {term: _compared(row, term, call.text(term) or "") for term in terms}
+    call.must_ask([*asks, *terms])
     if (where := call.text("where")) is not None:
         try:
             given = msgspec.json.decode(where, type=dict[str, Any])
         except (msgspec.MsgspecError, RecursionError) as error:
             raise InvalidQuery(f"where={where[:100]!r} is no JSON object: {error}") from None
         for term, value in given.items():
+            if term in found:
+                raise InvalidQuery(f"{term} is asked twice: in `where`, and by itself")
             found[term] = _converted(row, term, value)
     return found
 

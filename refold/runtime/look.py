@@ -25,7 +25,7 @@ WAIT_SECONDS = 30.0
 
 
 class Change(Struct, Generic[R], frozen=True):
-    """A row that has changed: as it is at a position; None if it is not there."""
+    """A row that has changed: as it is at a position; None if it is not there, or not among those that are watched."""
 
     position: int
     key: Key
@@ -147,13 +147,21 @@ class View(Generic[R]):
 
         return await self._look(found)
 
+    def is_built(self, *, by_key: bool = False) -> bool:
+        """Tell whether a question with `as_of` makes the view anew from the log, one after another.
+
+        A question for one row, `by_key`, mostly folds that row only.
+        """
+        return self._past().is_built(self._plain(), by_key=by_key)
+
     async def watch(
         self, where: Mapping[str, Any] | None = None, *, after: int | None = None
     ) -> AsyncIterator[Change[R]]:
         """Go on giving the rows that change, as they are once the view shows it, for ever.
 
-        Begins after a position, or now. With `where` only rows that meet it, as in `find`. A row that changes faster
-        than it is watched is given once. A table whose rows the events alone do not tell gives a change of no key.
+        Begins after a position, or now. With `where` only rows that meet it, as in `find`: one that does not, or not
+        any more, is given as if it were gone. A row that changes faster than it is watched is given once. A table
+        whose rows the events alone do not tell gives a change of no key.
         """
         conditions = conditions_of(self._plain(), where)
         store, definition = self._running().store, self._definition()
@@ -175,7 +183,7 @@ class View(Generic[R]):
                 await pages.aclose()
 
     async def _rows(self, keys: Sequence[Key], conditions: Sequence[Condition]) -> list[tuple[Key, R | None]]:
-        """Return the rows of keys as they are; with conditions, those that meet them."""
+        """Return the rows of keys as they are; None for one that does not meet the conditions."""
 
         async def got(table: Table, views: Views) -> list[tuple[Key, R | None]]:
             dated = _is_dated(table)
@@ -184,7 +192,6 @@ class View(Generic[R]):
             if conditions:
                 names = [column.name for column in self._plain().columns]
                 rows = {key: row for key, row in rows.items() if meets(names, self._values(row), conditions)}
-                return list(rows.items())
             return [(key, rows.get(key)) for key in keys]
 
         return await self._look(got)

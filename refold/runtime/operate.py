@@ -26,12 +26,13 @@ from refold.runtime.mend import named
 from refold.runtime.moving import Difference, Moving
 from refold.runtime.outbox import NAME as OUTBOX
 from refold.runtime.owner import Owner
+from refold.runtime.react import Process
 from refold.runtime.rebuild import Progress, Rebuild, Recipe
 from refold.runtime.running import Running
 from refold.runtime.standing import Standing, Standings
 from refold.runtime.upkeep import Upkeep
 from refold.runtime.versions import changed_meanwhile
-from refold.runtime.waiting import Orphaned, Pending, Waiting, cancelled, orphaned, pending, waiting
+from refold.runtime.waiting import Left, Orphaned, Pending, Waiting, cancelled, left, orphaned, pending, waiting
 
 logger = logging.getLogger("refold.app")
 MOST_WORKERS = 64
@@ -104,14 +105,26 @@ class Operations:
             for failure in failures:
                 raise failure
 
-    async def waiting(self, process: str | None = None) -> list[Waiting]:
-        """Return what a process, or all of them, have still to do: timers, and what is parked."""
+    async def waiting(self, process: str | None = None, *, limit: int | None = None) -> list[Waiting]:
+        """Return what a process, or all of them, have still to do: timers, and what is parked.
+
+        It is ordered by process and key; or, with a `limit`, the first so many are returned: what is stuck, and then
+        what is due first.
+        """
+        wanted = self._wanted(process)
+        return await waiting(self._running.books[0], wanted, self._running.clock(), limit=limit) if wanted else []
+
+    async def left(self, process: str | None = None) -> Left:
+        """Count what a process, or all of them, have still to do."""
+        wanted = self._wanted(process)
+        return await left(self._running.books[0], wanted, self._running.clock()) if wanted else Left(0, 0, 0)
+
+    def _wanted(self, process: str | None) -> dict[str, Process]:
         if process is not None and process not in self._running.processes:
             names = ", ".join(self._running.processes) or "none"
             raise InvalidQuery(f"there is no process {process!r}; there is {names}")
         processes = self._running.processes
-        wanted = processes if process is None else {process: processes[process]}
-        return await waiting(self._running.books[0], wanted, self._running.clock()) if wanted else []
+        return processes if process is None else {process: processes[process]}
 
     async def pending(self) -> list[Pending]:
         """Return how many timers each process has, and how many of them are stuck."""

@@ -74,6 +74,11 @@ class Travel:
             return await views.count(kept, (*where, *_valid_at(kept, position)))
         return await (await self._as_built(position, None)).count(table, where)
 
+    def is_built(self, table: Table, *, by_key: bool) -> bool:
+        """Tell whether a question makes a view anew from the log, rather than look at what is kept, or fold one key."""
+        folds = by_key and issubclass(table.cls, State) and self._loader.finds(table.cls)
+        return not self._definition.how.history and not folds
+
     async def position(self, as_of: datetime | int) -> int:
         """Return the last position that was known at a time, or not beyond a position."""
         if isinstance(as_of, datetime):
@@ -174,6 +179,10 @@ class _Refusing(Parking):
     def __bool__(self) -> bool:
         return False
 
+    def holds(self, keys: Sequence[str]) -> bool:
+        """Hold nothing up."""
+        return False
+
     def values(self, prefix: str) -> set[str]:
         """Hold nothing up."""
         return set()
@@ -187,10 +196,10 @@ class _Refusing(Parking):
         *,
         by_itself: bool = True,
     ) -> None:
-        """Say which event cannot be folded."""
+        """Say which event cannot be folded; what the program says of it may be nobody's business, and is the cause."""
         raise InvalidQuery(
             f"{self._name} cannot be shown as it was: the event at position {stored.position} ({stored.type}) "
-            f"fails: {error!r}",
+            f"fails with {type(error).__name__}",
             position=stored.position,
         ) from error
 

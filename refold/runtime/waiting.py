@@ -11,6 +11,7 @@ from refold.runtime.owner import shown
 from refold.runtime.react import Process
 from refold.view.api import Delete, Put
 
+LAST = datetime.max.replace(tzinfo=UTC)
 OVERDUE_SECONDS = 60.0
 """How long a timer may be due until it is said to be stuck."""
 
@@ -36,6 +37,14 @@ class Waiting(Struct, frozen=True):
     attempts: int = 0
     is_stuck: bool = False
     """Whether it will not be done by itself in time: it has failed, waits behind what has, or is overdue."""
+
+
+class Left(Struct, frozen=True):
+    """How much processes have still to do."""
+
+    count: int
+    stuck: int
+    timers: int
 
 
 class Pending(Struct, frozen=True):
@@ -93,12 +102,34 @@ async def _why(books: Books, process: str) -> str:
     return ""
 
 
-async def waiting(books: Books, processes: dict[str, Process], now: datetime) -> list[Waiting]:
-    """Return what some processes wait for, by process and key."""
-    where = {"process__in": list(processes)}
-    timers: dict[tuple[str, str], Timer] = {(row.process, row.name): row for row in await books.find(TIMERS, where)}
+async def left(books: Books, processes: Iterable[str], now: datetime) -> Left:
+    """Count what some processes have still to do; however much that is, nothing of it is read."""
+    counted = await pending(books, processes, now)
+    names = list(processes)
+    parked = await books.count(PARKED, {"subscription__in": names})
+    failed = await books.count(TIMERS, {"process__in": names, "parked": True})  # which are parked, too
+    timers, stuck = sum(each.timers for each in counted), sum(each.stuck for each in counted)
+    return Left(timers + parked - failed, stuck + parked - failed, timers)
+
+
+async def waiting(
+    books: Books, processes: dict[str, Process], now: datetime, *, limit: int | None = None
+) -> list[Waiting]:
+    """Return what some processes wait for, by process and key; or the first so many, what is stuck before what is due.
+
+    With a limit no more of it is read.
+    """
+    names = list(processes)
+    rows: list[Parked] = await books.find(PARKED, {"subscription__in": names}, limit)
+    timers: dict[tuple[str, str], Timer] = {}
+    if limit is None:
+        timers = {(row.process, row.name): row for row in await books.find(TIMERS, {"process__in": names})}
+    else:
+        timers |= await books.views.get(TIMERS, [(row.subscription, row.timer) for row in rows if row.timer])
+        for name in names:
+            due: list[Timer] = await books.find(TIMERS, {"process": name, "parked": False}, limit, order="due")
+            timers |= {(row.process, row.name): row for row in due}
     found: list[Waiting] = []
-    rows: list[Parked] = await books.find(PARKED, {"subscription__in": list(processes)})
     for row in rows:
         timer = timers.pop((row.subscription, row.timer), None) if row.timer else None
         found.append(
@@ -129,7 +160,9 @@ async def waiting(books: Books, processes: dict[str, Process], now: datetime) ->
         )
         for timer in timers.values()
     ]
-    return sorted(found, key=lambda each: (each.process, each.key, each.position, each.since))
+    if limit is None:
+        return sorted(found, key=lambda each: (each.process, each.key, each.position, each.since))
+    return sorted(found, key=lambda each: (not each.is_stuck, each.due or LAST, each.position))[:limit]
 
 
 async def cancelled(books: Books, process: str, key: str, reason: str, actor: str) -> int:

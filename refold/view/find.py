@@ -53,6 +53,8 @@ def find_of(
         raise InvalidQuery(f"limit and offset count rows, so they are not negative: {limit}, {offset}")
     names = (order,) if isinstance(order, str) else order
     ordered = tuple((table.column(name.removeprefix("-")), name.startswith("-")) for name in names if name)
+    if len({column.name for column, _ in ordered}) < len(ordered):
+        raise InvalidQuery(f"the order names a field twice: {', '.join(names)[:200]}")
     most = None if limit is None else min(limit, LARGEST)
     return Find(conditions_of(table, where), ordered, most, min(offset, LARGEST))
 
@@ -93,7 +95,7 @@ def _compared(table: Table, term: str, column: Column, value: Any) -> Any:
             if isinstance(dumped, str):
                 dumped.encode()
             fits = dumped == dumped and not (isinstance(dumped, int) and abs(dumped) > LARGEST)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last of a time that is none in UTC
         fits = False
     if not fits:
         takes = " or ".join(kind.__name__ for kind in column.takes)

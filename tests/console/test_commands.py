@@ -80,7 +80,7 @@ async def test_a_refusal_says_why() -> None:
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
-        (StoreBusy("the database is locked"), 503, "Not done: the database is locked"),
+        (StoreBusy("geheim.db is locked"), 503, "Not done: Another program holds the store"),
         (TooLarge("the batch is too large"), 413, "Refused: the batch is too large"),
         (RuntimeError("the password is geheim"), 500, "Not done: The request failed; the log of the server says why."),
     ],

@@ -1,11 +1,15 @@
 """The console's frame: who comes in and how, what leaves with every page, and that nobody else may ask."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from refold.console import Console
 from refold.console.console import PAGES
@@ -13,7 +17,7 @@ from refold.http import Access, Api, Keys
 from refold.http.access import ROLES
 from refold.http.tokens import create, revoke
 from tests.http.serving import served
-from tests.http.shop import shop
+from tests.http.shop import ReceiveStock, shop
 
 SEEN_IN_PART = {
     "GET /log",
@@ -136,6 +140,33 @@ async def test_who_goes_out_is_out_and_a_changed_cookie_is_none(keys: Path) -> N
             assert answer.status_code == 303, at
         assert (await client.post("/console/logout", headers=OWN)).headers["location"] == "/console/login"
         assert (await client.get("/console/")).status_code == 303
+        kept = {"Cookie": f"refold_session={cookie}"}
+        assert (await client.get("/console/", headers=kept)).status_code == 303, "though somebody has kept the cookie"
+        await entered(client, token)
+        assert (await client.get("/console/")).status_code == 200, "another session of the same key goes on"
+
+
+async def test_it_stands_under_any_path(keys: Path) -> None:
+    token, app = create(keys, "ann", "reader"), shop("memory:")
+
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        async with app:
+            yield
+
+    site = Starlette(routes=[Mount("/my shop", Console(Api(app, Access(Keys(keys)))))], lifespan=lifespan)
+    async with served(site) as client:
+        await app.execute(ReceiveStock("a/b", 3))
+        bearer = {"Authorization": f"Bearer {token}"}
+        stock = await client.get("/my%20shop/states/Stock/a%2Fb", headers=bearer)
+        assert stock.json()["available"] == 3
+        first = await client.get("/my%20shop/console/")
+        assert first.headers["location"] == "/my%20shop/console/login?next=%2Fmy%2520shop%2Fconsole%2F"
+        to = "/my%20shop/console/stories/Stock/a%2Fb"
+        answer = await client.post("/my%20shop/console/login", data={"key": token, "next": to}, headers=OWN)
+        assert answer.headers["location"] == to
+        assert "path=/my%20shop/console" in answer.headers["set-cookie"].lower()
+        assert (await client.get(to)).status_code == 200
 
 
 async def test_who_comes_in_late_gets_to_where_they_wanted(keys: Path) -> None:
@@ -151,7 +182,7 @@ async def test_who_comes_in_late_gets_to_where_they_wanted(keys: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "to", ["https://evil.example/", "//evil.example", "/\\evil.example", "/log/head", "/console/\n"]
+    "to", ["https://evil.example/", "//evil.example", "/\\evil.example", "/log/head", "/console/\n", "http://["]
 )
 async def test_nobody_is_led_elsewhere(keys: Path, to: str) -> None:
     token = create(keys, "ann", "reader")

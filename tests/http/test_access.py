@@ -157,8 +157,11 @@ async def test_rules_narrow_what_a_key_allows(keys: Path, tmp_path: Path) -> Non
             answer = await ask(tea, path, body)
             assert answer.status_code == 200
             assert "canary" not in answer.text, path
-        events = {"events": [{"type": "StockReceived", "tags": ["product:canary"]}]}
-        problem(await ask(tea, "/log/events", events), 403, "FORBIDDEN")
+        # What is appended past decisions, and its condition, would reach beyond the tag.
+        for tags in (["product:canary"], ["product:tea", "product:canary"], ["product:tea"]):
+            batch = {"events": [{"type": "StockReceived", "tags": tags, "data": {"sku": "tea", "quantity": 1}}]}
+            problem(await ask(tea, "/log/events", batch), 403, "FORBIDDEN")
+        problem(await ask(tea, "/log/appends/a-1"), 403, "FORBIDDEN")
         problem(await ask(tea, "/views/Stock"), 403, "FORBIDDEN")
         # By name.
         problem(await ask(till, "/commands/ReceiveStock", {"sku": "tea", "quantity": 1}), 403, "FORBIDDEN")

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
+from refold.errors import StoreFull
 from refold.http.call import MOST, whole
 from tests.http.serving import problem, served
 from tests.http.shop import shop
@@ -63,6 +64,9 @@ async def test_a_number_that_no_store_can_take_is_refused(tmp_path: Path, given:
     ("path", "body"),
     [
         ("/log/read", {"after": 10**30}),
+        ("/log/events", {"events": [{"type": "A", "version": 10**30}]}),
+        ("/log/events", {"events": [{"type": "A", "data": {}, "data_base64": "e30="}]}),
+        ("/log/events", {"events": [{"type": "A", "metadata": {}, "metadata_base64": "e30="}]}),
         ("/log/read", {"upto": 2**63}),
         ("/log/read", {"limit": 2**63}),
         ("/log/events", {"events": [{"type": "A"}], "condition": {"fail_if_match": {}, "after": 2**63}}),
@@ -102,3 +106,59 @@ async def test_a_time_that_is_none_in_utc_is_refused(moment: str) -> None:
             "/views/Stock?as_of",
         ):
             problem(await client.get(f"{path}={given}"), 400, "INVALID_QUERY")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "/log/events?type=OrderPlaced",
+        "/log/events?after=1&after=2",
+        "/log/events?query=%7B%7D&types=OrderPlaced",
+        "/log/head?after=1",
+        "/states/Stock/tea?asof=1",
+        "/stories/Stock/tea?upto=1&upto=2",
+        "/causes/1?limit=1",
+        "/views/Stock?after=1",
+        "/views/Stock?name=tea&name=cup",
+        "/views/Stock?name=tea&where=%7B%22name%22%3A%22cup%22%7D",
+        *(f"/views/Stock?search=tea&{more}" for more in ("as_of=1", "order=name", "count=true")),
+        "/views/Stock/rows/tea?name=tea",
+        *(f"/views/Stock/watch?{more}" for more in ("as_of=1", "order=name", "search=tea", "limit=1", "at_least=1")),
+        "/operations/parked?name=Stock",
+        "/version?x",
+    ],
+)
+async def test_what_would_be_passed_over_in_silence_is_refused(tmp_path: Path, asked: str) -> None:
+    async with served(shop(f"sqlite:///{tmp_path}/log.db")) as client:
+        await client.post("/commands/ReceiveStock", json={"sku": "tea", "quantity": 1})
+        problem(await client.get(asked), 400, "INVALID_QUERY")
+        wrong = await client.post("/commands/ReceiveStock?occured_at=now", json={"sku": "tea", "quantity": 1})
+        assert "there is occurred_at" in problem(wrong, 400, "INVALID_QUERY")["detail"]
+
+
+async def test_who_looks_after_a_server_may_ask_as_they_do(tmp_path: Path) -> None:
+    async with served(shop(f"sqlite:///{tmp_path}/log.db")) as client:
+        for path in ("/health", "/ready", "/metrics"):
+            assert (await client.get(f"{path}?_=1")).status_code == 200
+
+
+async def test_what_a_store_says_of_its_files_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = shop(f"sqlite:///{tmp_path}/log.db")
+
+    async def fails(*_: Any, **__: Any) -> int:
+        raise StoreFull(f"there is no room for {tmp_path}/log.db")
+
+    async with served(app) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(app, "head", fails)
+            answer = await client.get("/log/head")
+        assert str(tmp_path) not in answer.text
+        assert "log of the server" in problem(answer, 507, "STORE_FULL")["detail"]
+
+
+@pytest.mark.parametrize("asked", ["order=name,-name", f"order={',name' * 3_000}", "order=name&order=name"])
+async def test_an_order_by_one_field_twice_is_none(tmp_path: Path, asked: str) -> None:
+    async with served(shop(f"sqlite:///{tmp_path}/log.db")) as client:
+        problem(await client.get(f"/views/Stock?{asked}"), 400, "INVALID_QUERY")
+        far = quote("9999-12-31T23:59:59-12:00")
+        problem(await client.get(f"/views/Order?placed_at={far}"), 400, "INVALID_QUERY")

@@ -12,6 +12,7 @@ import pytest
 
 from refold.http import Access, Keys, Limits
 from refold.http.tokens import create
+from refold.runtime.instruments import REQUEST_SECONDS
 from tests.http.serving import served
 from tests.http.shop import shop
 
@@ -132,6 +133,33 @@ async def test_what_never_ends_is_stopped_before_it_fills_the_memory() -> None:
         assert answer.startswith(b"HTTP/1.1 413") or not answer
         assert sent < 64 << 20, "it took far more than it may"
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
+
+
+async def test_a_body_that_takes_its_time_is_not_waited_for() -> None:
+    async with served(shop("memory:", projections=[]), limits=Limits(body_seconds=0.05)) as client:
+        for path in (b"commands/ReceiveStock", b"log/events"):
+            async with connected(client) as (reader, writer), asyncio.timeout(20):
+                head = b"POST /" + path + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n" + JSON
+                writer.write(head + b"Content-Length: 29\r\n\r\n{")
+                answer = await reader.read()  # to the end: the connection is closed
+            assert answer.startswith(b"HTTP/1.1 408")
+            assert b"TOO_SLOW" in answer
+
+
+async def test_who_leaves_amid_a_body_is_no_error_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    app = shop("memory:", projections=[])
+
+    def statuses() -> set[str]:
+        return {labels[2] for labels, _ in app.telemetry.figures.spreads(REQUEST_SECONDS)}
+
+    async with served(app) as client, asyncio.timeout(20):
+        async with connected(client) as (_, writer):
+            writer.write(COMMAND + b"Host: 127.0.0.1\r\n" + JSON + b"Content-Length: 29\r\n\r\n{")
+            await writer.drain()
+        while not statuses():
+            await asyncio.sleep(0.01)
+    assert statuses() == {"499"}
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
 
 
 BOMBS = {

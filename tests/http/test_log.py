@@ -2,7 +2,9 @@
 
 import asyncio
 from base64 import b64encode
+from typing import Any
 
+from refold import NewEvent
 from refold.store.memory import MemoryStore
 from tests.http.serving import problem, sent, served
 from tests.http.shop import shop
@@ -27,6 +29,30 @@ async def test_pages_are_of_one_view_of_the_log() -> None:
         page = (await client.get("/log/events?tags=parity:1&backwards=true&limit=2&upto=7")).json()
         assert [each["position"] for each in page["events"]] == [7, 5]
         assert page["next"] == {"after": 0, "upto": 4}
+
+
+async def test_a_page_ends_before_it_is_too_large() -> None:
+    app = shop("memory:", projections=[])
+    data = b'{"name": "%s"}' % (b"x" * 900_000)
+    async with served(app) as client:
+        await app.log.append([NewEvent("StockReceived", data) for _ in range(20)])
+        for asked in ("", "?backwards=true"):
+            found, params, sizes = list[int](), dict[str, Any](), list[int]()
+            while True:
+                answer = await client.get(f"/log/events{asked}", params=params)
+                page = answer.json()
+                found += [each["position"] for each in page["events"]]
+                sizes.append(len(answer.content))
+                if page["next"] is None:
+                    break
+                params = page["next"] | ({"backwards": "true"} if asked else {})
+            assert sorted(found) == list(range(1, 21)), asked
+            assert len(set(found)) == 20
+            assert max(sizes) < 10 << 20, asked
+        newest = (await client.get("/log/search", params={"limit": 20})).json()
+        older = (await client.get("/log/search", params={"limit": 20, **newest["next"]})).json()
+        assert [each["position"] for each in (*newest["events"], *older["events"])] == list(range(20, 2, -1))
+        assert newest["after"] == older["upto"], "nothing is left out between"
 
 
 async def test_a_long_query_goes_in_the_body() -> None:

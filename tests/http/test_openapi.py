@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from starlette.routing import compile_path
 
 from examples.shop.main import make_app
+from refold.http import views
 from refold.http.api import ENDPOINTS
 from refold.http.openapi import document
+from refold.model.hints import hints
 from tests.http.serving import served
 from tests.http.shop import shop
 
@@ -31,6 +34,22 @@ def test_everything_is_in_it() -> None:
     assert told - kinds == {("GET", "openapi.json")}
     names = [each["operationId"] for path in paths.values() for each in path.values()]
     assert len(names) == len(set(names))
+
+
+def test_each_parameter_that_is_taken_is_in_it_and_no_other() -> None:
+    app = shop("memory:")
+    patterns = [(each, compile_path(each.path)[0]) for each in ENDPOINTS]
+    looking = {"/views/{name}": views.FOUND, "/views/{name}/watch": views.WATCHED}
+    for path, methods in document(app)["paths"].items():
+        for method, told in methods.items():
+            end = next(each for each, found in patterns if each.method == method.upper() and found.match(path))
+            fields = (
+                hints(next(each for each in app.views if each.__name__ == path.split("/")[2]))
+                if (end.path in looking)
+                else {}
+            )
+            names = {each["name"] for each in told["parameters"] if each["in"] == "query"} - {*fields}
+            assert names == {*(looking.get(end.path, ()) if end.asks is None else end.asks)}, path
 
 
 async def test_it_is_served_and_says_what_a_command_takes(tmp_path: Path) -> None:

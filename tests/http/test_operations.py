@@ -133,12 +133,13 @@ async def test_processes_effects_and_the_outbox(tmp_path: Path) -> None:
         await app.settle()
         await app.record(OrderPlaced("o-1"), OrderPlaced("o-2"))
         await app.settle(parked=True)
-        timer, failed = (await ann.get("waiting?process=dun")).json()
+        failed, timer = (await ann.get("waiting?process=dun")).json()
+        assert (await ann.get("waiting?process=dun&limit=1")).json() == [failed], "what is stuck is told first"
         assert timer["command"] == {"name": "Remind", "order_id": "o-1"}
         assert (failed["key"], failed["is_stuck"]) == ("order:o-2", True)
         assert "o-2 is broken" in failed["error"]
         reader = Client(client, other)
-        assert [each["error"] for each in (await reader.get("waiting?process=dun")).json()] == ["", WITHHELD]
+        assert [each["error"] for each in (await reader.get("waiting?process=dun")).json()] == [WITHHELD, ""]
         body = {"key": "order:o-2", "reason": "the customer called"}
         for count in (1, 0):
             assert (await ann.post("processes/dun/give-up", body)).json() == {"count": count}

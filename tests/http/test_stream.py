@@ -3,10 +3,13 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
+from refold.errors import SubscriptionFailed
 from refold.http import stream
 from refold.http.stream import EventStream, Sent
+from refold.runtime.instruments import REQUEST_SECONDS, STREAMS
 from tests.http.serving import served
 from tests.http.shop import shop
 
@@ -79,15 +82,63 @@ async def test_one_on_which_nothing_happens_says_that_it_is_there(monkeypatch: p
     assert bodies[1:3] == [b": still here\n\n"] * 2
 
 
-async def test_an_error_in_it_is_not_swallowed() -> None:
+@pytest.mark.parametrize(
+    ("error", "code", "records"),
+    [(RuntimeError("geheim"), "INTERNAL", 1), (SubscriptionFailed("it has stopped"), "SUBSCRIPTION_FAILED", 1)],
+)
+async def test_one_that_fails_says_so_and_ends(
+    error: Exception, code: str, records: int, caplog: pytest.LogCaptureFixture
+) -> None:
     async def fails() -> Any:
         yield Sent("event", "1", {})
-        raise RuntimeError("broken")
+        raise error
 
-    async def send(message: Any) -> None: ...
+    bodies: list[bytes] = []
 
-    with pytest.raises(RuntimeError, match="broken"):
-        await EventStream(fails())({"type": "http"}, lambda: until(asyncio.Event()), send)  # type: ignore[arg-type, return-value]
+    async def send(message: Any) -> None:
+        bodies.append(message.get("body", b""))
+
+    await EventStream(fails())({"type": "http"}, lambda: until(asyncio.Event()), send)  # type: ignore[arg-type, return-value]
+    [_, _, told, end] = bodies
+    head, _, data = told.partition(b"\ndata: ")
+    assert (head, end) == (b"event: problem", b""), "without an id, so that who comes back begins where it was"
+    assert msgspec.json.decode(data)["code"] == code
+    assert b"geheim" not in told
+    assert len(caplog.records) == records
+
+
+async def test_none_lasts_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "LIFE_SECONDS", 0.05)
+    bodies: list[bytes] = []
+
+    async def send(message: Any) -> None:
+        bodies.append(message.get("body", b""))
+
+    async with asyncio.timeout(20):
+        await EventStream(never())({"type": "http"}, lambda: until(asyncio.Event()), send)  # type: ignore[arg-type, return-value]
+    assert bodies[-1] == b""
+
+
+async def test_one_whose_reader_has_asked_for_more_behind_it_ends_after_its_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stream, "LIFE_SECONDS", 0.5)
+    app = shop("memory:")
+    asked = b"GET /log/follow HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /ready HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    async with served(app) as client, asyncio.timeout(30):
+        for _ in range(10):
+            _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+            writer.write(asked)
+            await writer.drain()
+            writer.close()
+        figures = app.telemetry.figures
+        while (
+            sum(sum(spread.counts) for labels, spread in figures.spreads(REQUEST_SECONDS) if "/log/follow" in labels)
+            < 10
+        ):
+            await asyncio.sleep(0.05)
+        while dict(figures.values(STREAMS)).get((), 0):
+            await asyncio.sleep(0.05)
 
 
 async def test_whether_there_is_one_can_be_asked() -> None:

@@ -109,6 +109,7 @@ async def test_a_token_that_is_not_theirs_is_refused(keys: str) -> None:
         "with roles that are none": token(roles=[{}, ["reader"], None]),
         "with roles by name": token(roles={"reader": True}),
         "unsigned": _forged({"alg": "none", "kid": "one"}, b""),
+        "of another kind than their key": _forged({"alg": "ES256", "kid": "one"}, b""),
         "signed with their public key as a secret": _forged({"alg": "HS256", "kid": "one"}, pem),
         "cut": token()[:-4],
         "no token": "a.b.c",
@@ -126,6 +127,33 @@ async def test_a_new_key_of_theirs_is_learnt(keys: str, monkeypatch: pytest.Monk
         assert (await client.get("/version", headers=headers(token("two")))).status_code == 401
         monkeypatch.setattr(f"{__name__}.PUBLISHED", ["two"])
         assert (await client.get("/version", headers=headers(token("two")))).status_code == 200
+
+
+async def test_while_the_provider_says_no_keys_one_is_told_to_come_again(
+    keys: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tokens, "LOOK_SECONDS", 0)
+    reader = headers(token())
+    async with served(shop("memory:", projections=[]), access("http://127.0.0.1:9/jwks.json")) as client:
+        problem(await client.get("/version", headers=reader), 503, "UNAVAILABLE")
+    assert "nobody with a signed token is let in" in caplog.text
+    async with served(shop("memory:", projections=[]), access(keys)) as client:
+        with monkeypatch.context() as without:
+            without.setattr(f"{__name__}.PUBLISHED", [])
+            problem(await client.get("/version", headers=reader), 503, "UNAVAILABLE")
+        assert (await client.get("/version", headers=reader)).status_code == 200
+
+
+async def test_a_session_of_a_signed_token_does_not_hang_on_the_file_of_keys(
+    keys: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "LOOK_SECONDS", 0)
+    file = tmp_path / "keys.json"
+    tokens.create(file, "till-7", "writer")
+    both = Access(Keys(file), Jwt(issuer=ISSUER, audience="shop", keys=keys))
+    found = await both.owner(token())
+    file.write_text("broken")
+    assert await both.again(found.proof) == found
 
 
 async def test_an_address_makes_nobody_another(keys: str, tmp_path: Path) -> None:
@@ -151,7 +179,7 @@ async def test_an_address_makes_nobody_another(keys: str, tmp_path: Path) -> Non
 async def test_while_keys_cannot_be_read_nobody_comes_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, way: str
 ) -> None:
-    monkeypatch.setattr(tokens, "LOOK_SECONDS", -1)
+    monkeypatch.setattr(tokens, "LOOK_SECONDS", 0)
     file = tmp_path / "keys.json"
     key = tokens.create(file, "till-7", "reader")
     async with served(shop("memory:", projections=[]), Access(Keys(file))) as client:

@@ -5,12 +5,16 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from refold.http import Access, Api, Keys
+from refold.http.tokens import create
+from refold.runtime import travel
 from tests.http.serving import problem, sent, served
-from tests.http.shop import shop
+from tests.http.shop import PlaceOrder, ReceiveStock, shop
 
 NAMES = ("green tea", "black tea", "coffee", "cocoa", "green pepper")
 
@@ -114,3 +118,67 @@ async def test_who_watches_sees_what_changes_and_misses_nothing_when_it_comes_ba
                         if len(seen) >= wanted:
                             break
         assert seen == {f"p-{number}": number for number in range(1, 6)}
+
+
+class Slow:
+    """Holds up whatever is made anew from the log, until it is let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = self.stopped = 0
+        self.go = asyncio.Event()
+        fold: Any = vars(vars(travel)["_Built"])["_fold"]
+
+        async def slowly(*given: Any) -> None:
+            self.begun += 1
+            try:
+                await self.go.wait()
+            finally:
+                self.stopped += 1
+            await fold(*given)
+
+        monkeypatch.setattr("refold.runtime.travel._Built._fold", slowly)
+
+
+async def test_one_who_asks_for_many_views_of_the_past_holds_up_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, keys = Slow(monkeypatch), tmp_path / "keys.json"
+    ann, bob = ({"Authorization": f"Bearer {create(keys, name, 'reader')}"} for name in ("ann", "bob"))
+    app = shop(f"sqlite:///{tmp_path}/log.db")
+    api = Api(app, Access(Keys(keys)))
+    async with served(api) as client, asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        await app.execute(ReceiveStock("p-1", 1))
+        await app.execute(PlaceOrder("o-1", "p-1", 1))
+
+        def ask(who: dict[str, str], path: str) -> asyncio.Task[httpx.Response]:
+            return tasks.create_task(client.get(path, headers=who))
+
+        allowed = [ask(ann, f"/views/Order?as_of={position}") for position in (1, 2)]
+        while vars(api)["_building"]["ann"] < len(allowed):
+            await asyncio.sleep(0.01)
+        refused = await ask(ann, "/views/Order?as_of=2")
+        problem(refused, 429, "TOO_MANY")
+        assert refused.headers["retry-after"] == "1"
+        for path in ("/views/Stock?as_of=1", "/views/Order/rows/o-1?as_of=2", "/views/Order"):
+            assert (await ask(ann, path)).status_code == 200, "what is kept, or soon folded, is not held up"
+        waits = ask(bob, "/views/Order?as_of=2")
+        while not vars(api)["_building"]["bob"]:
+            await asyncio.sleep(0.01)
+        slow.go.set()
+        assert [(await each).status_code for each in (*allowed, waits)] == [200, 200, 200]
+        assert (await ask(ann, "/views/Order?as_of=2")).status_code == 200, "they may again"
+
+
+async def test_what_nobody_waits_for_any_more_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(monkeypatch)
+    app = shop(f"sqlite:///{tmp_path}/log.db")
+    async with served(app) as client, asyncio.timeout(20):
+        await app.execute(ReceiveStock("p-1", 1))
+        asked = asyncio.create_task(client.get("/views/Order?as_of=1"))
+        while not slow.begun:
+            await asyncio.sleep(0.01)
+        asked.cancel()
+        while not slow.stopped:
+            await asyncio.sleep(0.01)
+        slow.go.set()
+        assert (await client.get("/views/Order?as_of=1")).status_code == 200

@@ -72,7 +72,6 @@ async def test_watching_gives_the_rows_that_change(log: Log) -> None:
         at = await app.record(Clicked("before"))
         found: list[Change[Any]] = []
         watching = asyncio.create_task(watched(app.view(Clicks), 3, found, after=at))
-        busy = asyncio.create_task(watched(app.view(Clicks), 1, where={"clicks__ge": 5}, after=at))
         for page, times in (("a", 1), ("b", 2), ("a", 4)):
             at = await app.record(Clicked(page, times))
             while not found or found[-1].position < at:  # several at once would be told at the last one's position
@@ -82,9 +81,24 @@ async def test_watching_gives_the_rows_that_change(log: Log) -> None:
             Change(3, ("b",), Clicks("b", 2)),
             Change(4, ("a",), Clicks("a", 5)),
         ]
-        assert await busy == [Change(4, ("a",), Clicks("a", 5))]
         again = await watched(app.view(Clicks), 2, after=2)
         assert [change.key for change in again] == [("b",), ("a",)], "from a position on, nothing is missed"
+
+
+async def test_who_watches_some_rows_is_told_of_those_that_leave_them(log: Log) -> None:
+    async with clicks(log) as app:
+        few, many = list[Change[Any]](), list[Change[Any]]()
+        watching = [
+            asyncio.create_task(watched(app.view(Clicks), 2, few, where={"clicks__lt": 5}, after=0)),
+            asyncio.create_task(watched(app.view(Clicks), 2, many, where={"clicks__ge": 5}, after=0)),
+        ]
+        for times in (1, 4):
+            at = await app.record(Clicked("a", times))
+            while any(not found or found[-1].position < at for found in (few, many)):
+                await asyncio.sleep(0.01)
+        await asyncio.gather(*watching)
+        assert few == [Change(1, ("a",), Clicks("a", 1)), Change(2, ("a",), None)]
+        assert many == [Change(1, ("a",), None), Change(2, ("a",), Clicks("a", 5))]
 
 
 async def test_a_projection_with_tables_says_that_something_has_changed(log: Log) -> None:

@@ -30,6 +30,7 @@ from refold import (
 from refold.errors import StoreBusy
 from refold.runtime import subscription
 from refold.runtime.books import PARKED, TIMERS
+from refold.runtime.waiting import Left
 from refold.store.memory import MemoryStore
 from refold.store.open import open_store
 from refold.testing import Clock
@@ -458,6 +459,28 @@ async def test_who_waits_for_what_is_told(log: Log, clock: Clock) -> None:
         await app.operations.give_up("wait_for_payment", "order:a", reason="fraud", actor="ann")
         assert await app.operations.waiting() == []
         assert {each.reason for each in await app.operations.skipped()} == {"fraud"}
+
+
+async def test_the_first_of_what_is_waited_for_is_what_is_stuck_and_then_what_is_due(log: Log, clock: Clock) -> None:
+    BROKEN.orders = {"b"}
+    async with shop(log, clock=clock) as app:
+        operations = app.operations
+        await app.record(Placed("b"))
+        await app.settle()
+        clock.advance(15 * MINUTE)
+        await app.settle(parked=True)
+        await app.record(Paid("b"))
+        for order in ("z", "y", "x"):
+            await app.record(Placed(order))
+            await app.settle(parked=True)
+            clock.advance(MINUTE)
+        timer, paid, *others = await operations.waiting(limit=9)
+        assert [(timer.key, timer.name), paid.event] == [("order:b", "unpaid b"), "Paid"]
+        assert [each.key for each in others] == ["order:z", "order:y", "order:x"], "in the order in which they are due"
+        assert await operations.waiting("wait_for_payment", limit=3) == [timer, paid, others[0]]
+        assert sorted(map(repr, await operations.waiting())) == sorted(map(repr, [timer, paid, *others]))
+        assert await operations.left() == Left(count=5, stuck=2, timers=4)
+        assert await operations.left("wait_for_payment") == Left(count=5, stuck=2, timers=4)
 
 
 async def test_giving_up_cancels_what_was_to_come(log: Log, clock: Clock) -> None:

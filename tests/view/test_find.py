@@ -116,6 +116,7 @@ def test_values_are_given_in_python(where: dict[str, Any], value: object) -> Non
         ({"serial": "00000000-0000-0000-0000-000000000000"}, "is no value of Thing.serial, which takes UUID"),
         ({"at": date(2026, 3, 1)}, "is no value of Thing.at, which takes datetime"),
         ({"at": datetime(2026, 3, 1)}, "is no value of Thing.at, which takes datetime"),
+        ({"at": datetime.fromisoformat("9999-12-31T23:59:59-12:00")}, "is no value of Thing.at, which takes datetime"),
         ({"day": datetime(2026, 3, 1)}, "is no value of Thing.day, which takes date"),
         ({"parts": object()}, "is no value of Thing.parts"),
         ({"integer__in": range(10_001)}, "'integer__in': 10,001 values to choose from; the limit is 10,000"),
@@ -132,6 +133,7 @@ def test_what_makes_no_sense_is_refused(where: dict[str, Any], message: str) -> 
     [
         ("-colour", None, 0, "Thing has no field 'colour'"),
         (["color", "x"], None, 0, "Thing has no field 'x'"),
+        (["color", "-color"], None, 0, "the order names a field twice: color, -color"),
         ((), -1, 0, "limit and offset count rows, so they are not negative: -1, 0"),
         ((), None, -2, "limit and offset count rows, so they are not negative: None, -2"),
     ],
