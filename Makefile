@@ -23,7 +23,7 @@ contexts: $(READY)  ## run shop, billing and notifications over a broker; kill o
 	$(BIN)/python -m examples.contexts
 
 test: lint servers  ## run every check: format, lint, floors, types, tests, docs
-	@$(MAKE) --no-print-directory -j 2 types unit  # tests wait for disks and servers, so there is room beside them
+	@$(MAKE) --no-print-directory -j 3 types docs unit  # which wait for disks and servers, so there is room beside them
 
 lint: $(READY)  ## format, style and floors
 	$(BIN)/ruff format --check .
@@ -34,8 +34,11 @@ types: $(READY)  ## mypy and pyright, strict
 	$(BIN)/mypy
 	$(BIN)/basedpyright
 
-unit: $(READY) servers  ## the tests, with the README's and the docs' code
-	$(BIN)/python -m pytest -n 3 docs README.md tests examples
+unit: $(READY) servers  ## the tests, but for those of buses
+	$(BIN)/python -m pytest -n 4 tests examples --ignore tests/bus
+
+docs: $(READY) servers  ## the code of the README and the docs, page by page, and the buses, each with one broker
+	$(BIN)/python -m pytest docs README.md tests/bus
 
 servers:  ## install RabbitMQ and Chromium for the tests, if they are missing; the other servers come as wheels
 	@./tests/install.sh /usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server

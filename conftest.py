@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pytest
 from sybil import Sybil
 from sybil.example import Example
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
@@ -41,20 +40,6 @@ def leave(namespace: dict[str, Any]) -> None:
     """Go back, and leave nothing behind."""
     os.chdir(HOME)
     namespace["_folder"].cleanup()
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Share tests among processes one by one, but for those that belong together."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class Sharing(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            if ".md::" in nodeid:  # the blocks of a page go on where those before have ended
-                return nodeid.partition("::")[0]
-            return nodeid.rpartition("::")[0] if "/test_buses.py::" in nodeid else nodeid  # which share a broker
-
-    return Sharing(config, log)
 
 
 pytest_collect_file = Sybil(

@@ -273,8 +273,8 @@ def public(kind: type) -> set[str]:
     ("here", "there", "left_out"),
     [
         (App, refold.App, {"pulse"}),  # which looks at things time and again, for the console, in the app's own loop
-        (sync.View, look.View, set[str]()),
-        (sync.View, look.RowsView, set[str]()),
+        (sync.View, look.View, {"is_built"}),  # by which a server decides whom it lets wait
+        (sync.View, look.RowsView, {"is_built"}),
         (sync.Index, Index, {"beside"}),  # which makes one of a store that is open
         (sync.Log, Store, {"close"}),  # the app does that
     ],

@@ -33,6 +33,8 @@ async def find(call: Call) -> Response:
         return answer({"found": hits})
     as_of = call.as_of()
     order = [name for text in call.texts("order") for name in text.split(",")]
+    if len({name.removeprefix("-") for name in order}) < len(order):
+        raise InvalidQuery("the order names a field twice")
     count = call.flag("count")
 
     async def looked() -> dict[str, Any]:

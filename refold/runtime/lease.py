@@ -25,7 +25,7 @@ BEAT_SECONDS = 1.0
 """How often an owner moves its row that was asked to; and how long it may stand still until it is asked."""
 ASKED_SECONDS = 3.0
 """How long it goes on to, after it was asked last."""
-VISIBLE_SECONDS = 30.0
+VISIBLE_SECONDS = 5.0
 """How long the row of an owner may stand still until it is asked, if its process is seen to be there."""
 LOOK_SECONDS = 0.25
 """How often those who wait look whether the owner has gone."""

@@ -65,8 +65,8 @@ class View(Generic[R]):
             if not isinstance(value, takes):
                 raise InvalidQuery(f"{table.name}.{name} is of type {takes.__name__}, which {value!r} is not")
             conditions_of(table, {name: value})  # refuses what no row could hold
-        await self._reached(at_least)
         if as_of is not None:
+            await self._reached(at_least)
             return cast(R | None, await self._past().get(table, key, as_of))
 
         async def got(table: Table, views: Views) -> R | None:
@@ -74,7 +74,7 @@ class View(Generic[R]):
             row = (await views.get(table, [whole])).get(whole)
             return cast(R | None, row.row if row is not None and _is_dated(table) else row)
 
-        return await self._look(got)
+        return await self._look(got, at_least)
 
     async def find(
         self,
@@ -97,29 +97,29 @@ class View(Generic[R]):
         then told how many events are done, and how many there are.
         """
         find = find_of(self._plain(), where, order, limit, offset)
-        await self._reached(at_least)
         if as_of is not None:
+            await self._reached(at_least)
             return cast(list[R], await self._past().find(self._plain(), find, as_of, progress))
 
         async def found(table: Table, views: Views) -> list[R]:
             rows = await views.find(table, find_of(table, _now(table, where), order, limit, offset))
             return [row.row for row in rows] if _is_dated(table) else rows
 
-        return await self._look(found)
+        return await self._look(found, at_least)
 
     async def count(
         self, where: Mapping[str, Any] | None = None, *, at_least: int = 0, as_of: datetime | int | None = None
     ) -> int:
         """Count the rows that meet all conditions."""
         conditions = conditions_of(self._plain(), where)
-        await self._reached(at_least)
         if as_of is not None:
+            await self._reached(at_least)
             return await self._past().count(self._plain(), conditions, as_of)
 
         async def counted(table: Table, views: Views) -> int:
             return await views.count(table, conditions_of(table, _now(table, where)))
 
-        return await self._look(counted)
+        return await self._look(counted, at_least)
 
     async def search(
         self,
@@ -136,7 +136,6 @@ class View(Generic[R]):
         for nothing.
         """
         conditions_of(self._plain(), where)
-        await self._reached(at_least)
 
         async def found(table: Table, views: Views) -> list[Found[R]]:
             hits = await views.search(table, words, conditions_of(table, _now(table, where)), limit, offset)
@@ -145,7 +144,7 @@ class View(Generic[R]):
                 for hit in hits
             ]
 
-        return await self._look(found)
+        return await self._look(found, at_least)
 
     def is_built(self, *, by_key: bool = False) -> bool:
         """Tell whether a question with `as_of` makes the view anew from the log, one after another.
@@ -176,14 +175,16 @@ class View(Generic[R]):
                 if not keys and definition.coarse:
                     yield Change(page.upto, (), None)
                 for start in range(0, len(keys), 500):
-                    for key, row in await self._rows(keys[start : start + 500], conditions):
+                    for key, row in await self._rows(keys[start : start + 500], conditions, page.upto):
                         yield Change(page.upto, key, row)
         finally:
             if isinstance(pages, AsyncGenerator):
                 await pages.aclose()
 
-    async def _rows(self, keys: Sequence[Key], conditions: Sequence[Condition]) -> list[tuple[Key, R | None]]:
-        """Return the rows of keys as they are; None for one that does not meet the conditions."""
+    async def _rows(
+        self, keys: Sequence[Key], conditions: Sequence[Condition], position: int
+    ) -> list[tuple[Key, R | None]]:
+        """Return the rows of keys, as they are at a position or later; None for one that does not meet conditions."""
 
         async def got(table: Table, views: Views) -> list[tuple[Key, R | None]]:
             dated = _is_dated(table)
@@ -194,12 +195,11 @@ class View(Generic[R]):
                 rows = {key: row for key, row in rows.items() if meets(names, self._values(row), conditions)}
             return [(key, rows.get(key)) for key in keys]
 
-        return await self._look(got)
+        return await self._look(got, position, None)
 
-    async def _reached(self, position: int, seconds: float | None = WAIT_SECONDS) -> None:
+    async def _reached(self, position: int, seconds: float | None = WAIT_SECONDS) -> Version | None:
         running = self._running()
-        if position:
-            await running.reached(self._name, position, seconds)
+        return await running.upkeeps[self._name].reached(position, seconds) if position else None
 
     def _past(self) -> Travel:
         return self._running().travels[self._name]
@@ -207,13 +207,16 @@ class View(Generic[R]):
     def _definition(self) -> Definition:
         return self._running().upkeeps[self._name].definition
 
-    async def _look(self, work: Callable[[Table, Views], Awaitable[T]]) -> T:
-        """Look at the version that is read; wait for the first one that has this program's fields."""
+    async def _look(
+        self, work: Callable[[Table, Views], Awaitable[T]], at_least: int = 0, seconds: float | None = WAIT_SECONDS
+    ) -> T:
+        """Look at the version that is read, once it shows a position; wait for one that has this program's fields."""
         versions = self._running().upkeeps[self._name].versions
         end = asyncio.get_running_loop().time() + WAIT_SECONDS
         while True:
             try:
-                shown = await versions.shown()
+                # What is looked at is the version that was waited for: another may be read by now that is behind.
+                shown = await self._reached(at_least, seconds) or await versions.shown()
                 return await work(self._table(shown), versions.books.views)
             except NotKept:
                 if not self._running().follows or asyncio.get_running_loop().time() > end:
@@ -243,8 +246,9 @@ class RowsView(View[R]):
         super().__init__(row, state.name, running)
         self._state = state
 
-    async def _reached(self, position: int, seconds: float | None = WAIT_SECONDS) -> None:
+    async def _reached(self, position: int, seconds: float | None = WAIT_SECONDS) -> Version | None:
         self._running()
+        return None
 
     def _past(self) -> Travel:
         raise InvalidQuery(
@@ -255,7 +259,9 @@ class RowsView(View[R]):
     def _definition(self) -> Definition:
         return self._state.projection
 
-    async def _look(self, work: Callable[[Table, Views], Awaitable[T]]) -> T:
+    async def _look(
+        self, work: Callable[[Table, Views], Awaitable[T]], at_least: int = 0, seconds: float | None = WAIT_SECONDS
+    ) -> T:
         rows = self._running().rows
         await rows.make(self._state)
         return await work(self._state.table, rows.books.views)

@@ -81,18 +81,18 @@ class Upkeep:
         finally:
             self._aside -= 1
 
-    async def reached(self, position: int, seconds: float | None) -> None:
-        """Wait until the version that is read has handled everything up to a position."""
-        own = self._own
-        if own is not None and own.status == "active" and self._stands(own) >= position:
-            return
+    async def reached(self, position: int, seconds: float | None) -> Version:
+        """Wait until the version that is read has handled everything up to a position; return it.
+
+        Another one may be read a moment later, which has not.
+        """
         loop = asyncio.get_running_loop()
         end = None if seconds is None else loop.time() + seconds
         while True:
             left = GLANCE_SECONDS if end is None else min(GLANCE_SECONDS, max(end - loop.time(), 0))
             try:
-                if await self._reached(position, left):
-                    return
+                if (shown := await self._reached(position, left)) is not None:
+                    return shown
             except WaitTimeout as wait:
                 if end is not None and loop.time() >= end:
                     stands, why = int(wait.data["position"]), str(wait.data["why"])
@@ -102,8 +102,8 @@ class Upkeep:
         """Return how far the version has come that is read."""
         return await self.versions.position(await self.versions.shown())
 
-    async def _reached(self, position: int, seconds: float) -> bool:
-        """Wait a little; return whether the version that is read has come so far."""
+    async def _reached(self, position: int, seconds: float) -> Version | None:
+        """Wait a little; return the version that is read if it has come so far."""
         own = self._own
         try:
             shown = await self.versions.shown()
@@ -112,10 +112,12 @@ class Upkeep:
             raise late(self.definition.name, 0, position, seconds, f": {error}") from None
         if own is not None and shown.version == own.version:
             subscriptions = [self.subscriptions[name] for name in own.subscriptions() if name in self.subscriptions]
+            if subscriptions and all(each.position >= position for each in subscriptions):
+                return shown
             await asyncio.gather(*(each.reached(position, seconds) for each in subscriptions))
-            return bool(subscriptions)
-        if (stands := await self.position()) >= position:
-            return True
+            return shown if subscriptions else None
+        if (stands := await self.versions.position(shown)) >= position:
+            return shown
         await asyncio.sleep(min(POLL_SECONDS, seconds))
         self._check_failures()
         why = ", as others keep it up"

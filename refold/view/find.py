@@ -52,11 +52,12 @@ def find_of(
     if (limit is not None and limit < 0) or offset < 0:
         raise InvalidQuery(f"limit and offset count rows, so they are not negative: {limit}, {offset}")
     names = (order,) if isinstance(order, str) else order
-    ordered = tuple((table.column(name.removeprefix("-")), name.startswith("-")) for name in names if name)
-    if len({column.name for column, _ in ordered}) < len(ordered):
-        raise InvalidQuery(f"the order names a field twice: {', '.join(names)[:200]}")
+    ordered: dict[str, tuple[Column, bool]] = {}
+    for name in filter(None, names):
+        column = table.column(name.removeprefix("-"))
+        ordered.setdefault(column.name, (column, name.startswith("-")))  # a second time it orders nothing
     most = None if limit is None else min(limit, LARGEST)
-    return Find(conditions_of(table, where), ordered, most, min(offset, LARGEST))
+    return Find(conditions_of(table, where), tuple(ordered.values()), most, min(offset, LARGEST))
 
 
 def conditions_of(table: Table, where: Mapping[str, Any] | None) -> tuple[Condition, ...]:

@@ -32,7 +32,7 @@ from refold.runtime.books import RECEIVED
 from refold.testing import NatsServer
 from refold.testing.postgres import PostgresServer, end_with_parent
 
-KILLS = int(os.environ.get("REFOLD_KILLS", "10"))
+KILLS = int(os.environ.get("REFOLD_KILLS", "6"))
 SEED = int(os.environ.get("REFOLD_SEED") or Random().randrange(1 << 32))
 VICTIMS = (*CONTEXTS, "broker", "database")
 ORDERS_A_SECOND = 10

@@ -16,7 +16,7 @@ import pytest
 from refold.store.sqlite import SqliteStore
 from refold.testing.crash import Ack, audit
 
-KILLS = int(os.environ.get("REFOLD_KILLS", "12"))
+KILLS = int(os.environ.get("REFOLD_KILLS", "8"))
 SEED = int(os.environ.get("REFOLD_SEED") or Random().randrange(1 << 32))
 SAME_FILE = 6
 """So many killed writers follow one another on one file."""

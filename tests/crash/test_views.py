@@ -30,7 +30,7 @@ from refold.view.find import Find
 from refold.view.table import LARGEST, Dated
 from tests.crash.asking import Answered, Asked, TopicSummary, Total, VoiceSummary, Waiting, asking_app
 
-KILLS = int(os.environ.get("REFOLD_KILLS", "10"))
+KILLS = int(os.environ.get("REFOLD_KILLS", "6"))
 SEED = int(os.environ.get("REFOLD_SEED") or Random().randrange(1 << 32))
 SAME_LOG = 6
 """So many kills follow one another on one log."""

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refold import App, Event, RefoldError, Rejected
+from refold.errors import AppendIdReused
 from refold.model.state import State
 from refold.runtime.load import Loader
 from refold.store.memory import MemoryStore
@@ -237,7 +238,8 @@ async def run(log: Log, batches: list[list[tuple[bool, str | None, Command]]], h
                 return_exceptions=True,
             )
             for outcome in outcomes:
-                assert isinstance(outcome, int | Rejected), outcome
+                # An id belongs to the command that came first with it.
+                assert isinstance(outcome, int | Rejected | AppendIdReused), outcome
         async with bank(log) as fresh:
             history = [each async for each in fresh.events()]
             for key in KEYS:

@@ -521,7 +521,7 @@ async def test_an_app_that_is_passive_disturbs_no_other(log: Log) -> None:
 
 async def test_a_view_that_nobody_keeps_says_so(log: Log) -> None:
     async with shop(log, Sold).passive() as app:
-        with pytest.raises(NotKept, match="is not kept yet: no app has run on this log with it"):
+        with pytest.raises(NotKept, match="no app has run on this log yet"):
             await app.view(Sold).get("tea")
 
 

@@ -263,7 +263,7 @@ async def test_a_wait_says_that_it_is_being_built(log: Log, monkeypatch: pytest.
 
 async def test_a_view_that_was_never_kept(log: Log) -> None:
     async with clicks(log).passive() as app:
-        with pytest.raises(NotKept, match="is not kept yet"):
+        with pytest.raises(NotKept, match="no app has run on this log yet"):
             await app.view(Clicks).get("a")
 
 

@@ -16,7 +16,7 @@ from tests.testing.wrong_stores import WRONG, Wrong
 
 RULES = {name: rule for name, rule in inspect.getmembers(StoreContract, inspect.isfunction) if name.startswith("test_")}
 NETS = {name for name, rule in RULES.items() if vars(rule)["net"]}
-settings.register_profile("unshrunk", phases=[Phase.generate], derandomize=True)
+settings.register_profile("unshrunk", phases=[Phase.generate])
 WITHOUT_WRONG_STORE: dict[str, str] = {}
 """Rules that no wrong store fails, and why."""
 
@@ -49,7 +49,7 @@ def outcome(wrong: Wrong, rule: str, tmp_path: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def unshrunk() -> Iterator[None]:
-    """It is enough to know here that a wrong store is caught, and in every run; why would take long to find."""
+    """It is enough to know here that a wrong store is caught; why would take long to find."""
     before = settings.get_current_profile_name()
     settings.load_profile("unshrunk")
     yield

@@ -1,5 +1,6 @@
 """The shop's screens: paging, search, the queue, the list as it was; and changing one of them while the shop sells."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -96,7 +97,7 @@ async def test_a_view_changes_while_the_shop_sells(app: App, url: str) -> None:
             assert old.revenue < new.revenue
 
 
-def test_every_screen_can_be_asked_for(url: str, app: App) -> None:
+async def test_every_screen_can_be_asked_for(url: str, app: App) -> None:
     for command in (
         ["orders", "--limit", "3", "--page", "2", "--order=-total", "--as-of", "50"],
         ["orders", "--status", "delivered", "--min-total", "10", "--since", "2017-01-01", "--customer", "c-1"],
@@ -105,5 +106,6 @@ def test_every_screen_can_be_asked_for(url: str, app: App) -> None:
         ["stock"],
         ["dashboard"],
     ):
-        result = CliRunner().invoke(main, [*command, "--store", url])
+        # In a thread, so that the app goes on meanwhile.
+        result = await asyncio.to_thread(CliRunner().invoke, main, [*command, "--store", url])
         assert result.exit_code == 0, result.output
