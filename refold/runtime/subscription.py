@@ -41,8 +41,8 @@ POLL_SECONDS = 0.02
 """How often who waits for a position looks at the checkpoint of another process."""
 WRITE_SECONDS = 0.05
 """How long one write should take: it holds up those of others."""
-BATCH, LEAST_BATCH = 20_000, 200
-"""How many rows one write may have."""
+BATCH, FIRST_BATCH, LEAST_BATCH = 20_000, 2_000, 200
+"""How many rows one write may have: at most, to begin with, and at least. What makes them holds up the whole app."""
 STOP_SECONDS = 2.0
 """After so long what is being stopped is told once more; what is being written should be written by then."""
 LARGE_PAGE, MORE_SECONDS = 200, 0.05
@@ -95,7 +95,7 @@ class Subscription:
         """What was recorded up to here comes before the timers that are due."""
         self._step = step
         self._lease = Lease(name, books, owner, begin, while_)
-        self._batch = BATCH
+        self._batch = min(BATCH, FIRST_BATCH)
         self._careful = 0
         """Up to where each event is written by itself, since a batch could not be written."""
         self._failures = 0
