@@ -155,3 +155,29 @@ async def test_what_is_due_is_done_meanwhile(books: Books) -> None:
         assert row.position >= due.fired[0], "what it comes after is written"
     finally:
         await busy.stop()
+
+
+async def test_the_first_write_is_small(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What makes a large one holds up all else, so it is seen first how long a small one takes."""
+    monkeypatch.setattr(subscriptions, "SAVE_SECONDS", 60.0)
+    monkeypatch.setattr(subscriptions, "FIRST_BATCH", 200)
+    sizes: list[int] = []
+
+    class Counting(Slow):
+        handled = 0
+
+        async def handle(self, page: Page, parking: Parking) -> int:
+            self.handled += len(page)
+            return len(page)
+
+        def take(self) -> Sequence[Write]:
+            sizes.append(self.handled)
+            self.handled = 0
+            return ()
+
+    running = Subscription("Counted", Counting(), Stream(), books, Owner())
+    await running.start()
+    await running.reached(MOST, 60)
+    await running.stop()
+    assert sizes[0] <= 200
+    assert sum(sizes) == MOST

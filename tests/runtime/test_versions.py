@@ -380,6 +380,25 @@ async def test_of_two_programs_that_begin_at_once_one_begins_what_is_read(log: L
             assert row.clicks in (3, 6)
 
 
+async def test_what_was_waited_for_is_there_whatever_is_switched_to_meanwhile(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = upkeep.Upkeep.reached
+
+    async def and_switched(each: upkeep.Upkeep, position: int, seconds: float | None) -> Version:
+        found = await reached(each, position, seconds)
+        await app.operations.switch("Clicks", behind.version)
+        return found
+
+    async with clicks(log) as app:
+        await app.record(Clicked("a", 3))
+        behind = await app.operations.rebuild("Clicks", hold=True)
+        at = await app.record(Clicked("a"))
+        await app.settle()
+        monkeypatch.setattr(upkeep.Upkeep, "reached", and_switched)
+        assert await app.view(Clicks).get("a", at_least=at) == Clicks("a", 4)
+
+
 async def test_of_two_who_rebuild_at_once_one_is_refused(log: Log, request: pytest.FixtureRequest) -> None:
     async with clicks(log) as app, clicks(log).passive() as other:
         request.getfixturevalue("two_at_once")
